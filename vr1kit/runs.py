@@ -1,0 +1,396 @@
+"""Run folders: where results live, and how the kit knows that they are still good.
+
+    runs/NAME/STEP/manifest.json exists and agrees with the request   <=>   STEP is done
+
+A *run* is one folder under `runs/`. A *step* is one folder in it, made by one call with one `config`:
+
+    step = open_run("tiny").step("policies/mixed/seed0/vision_r1", config, inputs={"data": data_step})
+    if step.state() != "done":                # "missing" or "stale"; step.why() says why, in a sentence
+        step.begin()                          # True if an interrupted attempt is being resumed
+        step.append_log({"step": 1, "reward": 0.5})
+        step.finish({"AP": 45.3})             # metrics.json, provenance.json, and manifest.json last
+
+1. A step is done because its manifest says so; the manifest is written last and atomically, so a killed
+   process never leaves half a result that looks whole.
+2. It is stale when its config, its inputs, the package's code or its own files have changed.
+3. An interrupted attempt keeps `checkpoints/` and `log.jsonl` only if the next attempt asks for the same.
+4. A folder holding a file `FROZEN` (such as runs/published) is read-only: its results are taken as they are.
+
+Needs nothing but the standard library and numpy; never imports torch.
+"""
+
+import json
+import os
+import re
+import shutil
+import time
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from vr1kit import provenance
+from vr1kit.files import (
+    RunError,
+    digest,
+    file_hash,
+    read_csv,
+    read_json,
+    to_jsonable,
+    write_csv_atomic,
+    write_json_atomic,
+    write_text_atomic,
+)
+
+__all__ = ["Run", "RunError", "Step", "open_run", "project_root", "read_csv", "read_json", "runs_root",
+           "write_csv_atomic", "write_json_atomic"]  # fmt: skip
+
+MANIFEST, ATTEMPT, PROVENANCE, METRICS, LOG = (
+    "manifest.json", "attempt.json", "provenance.json", "metrics.json", "log.jsonl",
+)  # fmt: skip
+CHECKPOINTS = "checkpoints"
+NAME_RULE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+
+State = Literal["done", "missing", "stale"]
+
+
+# --- places ----------------------------------------------------------------------------------------------------
+
+
+def project_root() -> Path:
+    """The folder whose pyproject.toml names vr1kit: above the working folder, else the package's own parent.
+
+    nbval runs a notebook in the notebook's folder, papermill in its caller's: both must find the same place.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents, provenance.PACKAGE.parent):
+        if _names_vr1kit(folder / "pyproject.toml"):
+            return folder
+    return here  # installed as a wheel and called outside any checkout: results go where the caller is
+
+
+def _names_vr1kit(pyproject: Path) -> bool:
+    if not pyproject.is_file():
+        return False
+    try:
+        return tomllib.loads(pyproject.read_text(encoding="utf-8")).get("project", {}).get("name") == "vr1kit"
+    except tomllib.TOMLDecodeError:
+        return False  # somebody else's broken file above us is no reason to stop
+
+
+def runs_root() -> Path:
+    """`$VR1KIT_RUNS` if set, else `runs/` in the project."""
+    override = os.environ.get("VR1KIT_RUNS")
+    return Path(override).expanduser().resolve() if override else project_root() / "runs"
+
+
+# --- runs ------------------------------------------------------------------------------------------------------
+
+
+def check_name(name: str, what: str = "run name") -> str:
+    if not isinstance(name, str) or not NAME_RULE.fullmatch(name):
+        raise RunError(
+            f"{what} {name!r} is not usable: take letters, digits, '.', '_' and '-', without a leading dot, e.g. 'tiny'"
+        )
+    return name
+
+
+def open_run(name: str) -> "Run":
+    """The run of that name; nothing is created before its first step begins."""
+    return Run(check_name(name), runs_root() / name)
+
+
+@dataclass(frozen=True)
+class Run:
+    name: str
+    path: Path
+
+    @property
+    def frozen(self) -> bool:
+        return (self.path / "FROZEN").exists()
+
+    def freeze(self, note: str) -> None:
+        """Make the run read-only; the note says what it holds and how it was made."""
+        write_text_atomic(self.path / "FROZEN", note.rstrip() + "\n")
+
+    def step(
+        self,
+        name: str,
+        config: Any,
+        inputs: Mapping[str, "Step | str"] | None = None,
+        code: Sequence[str] | None = None,
+    ) -> "Step":
+        """The step as it is asked for now.
+
+        `inputs` are earlier steps, or hashes. `code` narrows the modules it depends on, by default all that can
+        change a number, to the named ones and what they import: code=["evaluate"].
+        """
+        for part in name.split("/"):
+            check_name(part, f"step name {name!r}: part")
+        step = Step(self, name, to_jsonable(config), dict(inputs or {}), None if code is None else tuple(code))
+        if self.frozen and not step.has(MANIFEST):
+            raise RunError(f"run '{self.name}' is frozen and has no step '{name}': use another run name, e.g. 'tiny'")
+        if trace := os.environ.get("VR1KIT_TRACE"):  # set by vr1kit.reproduce: which steps does a notebook use?
+            with open(trace, "a", encoding="utf-8") as file:
+                file.write(json.dumps([self.name, name]) + "\n")
+        return step
+
+    def step_names(self) -> list[str]:
+        """Every step that has been begun, whatever became of it."""
+        folders = {path.parent for mark in (MANIFEST, ATTEMPT) for path in self.path.rglob(mark)}
+        return sorted(folder.relative_to(self.path).as_posix() for folder in folders)
+
+    def find(self, name: str) -> "Step":
+        """A step as it was asked for when it was made."""
+        for mark in (MANIFEST, ATTEMPT):
+            if (self.path / name / mark).is_file():
+                record = read_json(self.path / name / mark)
+                inputs = {key: _find_input(item) for key, item in record["inputs"].items()}
+                modules = record["code_of"]
+                return Step(self, name, record["config"], inputs, None if modules is None else tuple(modules))
+        raise RunError(f"run '{self.name}' has no step '{name}'; it has: {', '.join(self.step_names()) or 'none yet'}")
+
+
+def _find_input(item: Mapping[str, str]) -> "Step | str":
+    if "step" not in item:
+        return item["hash"]
+    run = open_run(item["run"])
+    begun = any((run.path / item["step"] / mark).is_file() for mark in (MANIFEST, ATTEMPT))
+    return run.find(item["step"]) if begun else "gone"
+
+
+# --- steps -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """One folder of results, asked for with one config. Made by `Run.step`."""
+
+    run: Run
+    name: str
+    config: Any
+    inputs: Mapping[str, "Step | str"]
+    code_of: tuple[str, ...] | None
+
+    @property
+    def path(self) -> Path:
+        return self.run.path / self.name
+
+    def has(self, file_name: str) -> bool:
+        return (self.path / file_name).is_file()
+
+    # what it depends on ------------------------------------------------------------------------------------------
+
+    def request(self) -> dict[str, Any]:
+        """All that the result depends on, as it stands now."""
+        return {
+            "config": self.config,
+            "inputs": {key: _describe_input(item) for key, item in sorted(self.inputs.items())},
+            "code_of": None if self.code_of is None else sorted(self.code_of),
+            "code": provenance.code_hashes(self.code_of),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        return _fingerprint(self.request())
+
+    def output_hash(self) -> str:
+        """Hash of what the step made (log and provenance aside), or of what it will be made from."""
+        if self.has(MANIFEST):
+            manifest = read_json(self.path / MANIFEST)
+            if self.run.frozen or manifest["fingerprint"] == self.fingerprint:
+                made = manifest["artefacts"].items()
+                return digest({name: item["sha256"] for name, item in made if name not in (PROVENANCE, LOG)})
+        return f"pending:{self.fingerprint}"
+
+    # what state it is in -----------------------------------------------------------------------------------------
+
+    def state(self) -> State:
+        return self._judge()[0]
+
+    def why(self) -> str:
+        """One sentence: why the step must run, or that it need not."""
+        return self._judge()[1]
+
+    def _judge(self) -> tuple[State, str]:
+        if not self.has(MANIFEST):
+            return "missing", self._why_missing()
+        if self.run.frozen:
+            return "done", "published result, taken as it is"
+        try:
+            manifest = read_json(self.path / MANIFEST)
+        except RunError:
+            return "stale", "its manifest.json is damaged"
+        request = self.request()
+        if changes := _changes(manifest["config"], request["config"]):
+            return "stale", "config changed: " + _shorten(changes)
+        for key in sorted(set(manifest["inputs"]) | set(request["inputs"])):
+            old, new = manifest["inputs"].get(key), request["inputs"].get(key)
+            if old is None or new is None:
+                return "stale", f"input {key} was {'added' if old is None else 'dropped'}"
+            if old["hash"] != new["hash"]:
+                return "stale", f"input {key} changed"
+        if manifest["code"] != request["code"]:
+            names = sorted(name for name, _ in set(manifest["code"].items()) ^ set(request["code"].items()))
+            return "stale", "code changed since: " + _shorten(list(dict.fromkeys(names)))
+        for name, item in manifest["artefacts"].items():
+            path = self.path / name
+            if not path.is_file():
+                return "stale", f"artefact {name} is missing"
+            if path.stat().st_size != item["size"] or file_hash(path) != item["sha256"]:
+                return "stale", f"artefact {name} was altered"
+        return "done", "done and unchanged"
+
+    def _why_missing(self) -> str:
+        if not self.has(ATTEMPT):
+            return "has not run yet"
+        if not self._is_same_attempt():
+            return "an attempt with other settings was interrupted; it starts afresh"
+        resumes = (self.path / CHECKPOINTS).is_dir()
+        return f"was interrupted; it {'resumes from its checkpoints' if resumes else 'starts again'}"
+
+    def _is_same_attempt(self) -> bool:
+        try:
+            return read_json(self.path / ATTEMPT)["fingerprint"] == self.fingerprint
+        except RunError:
+            return False  # damaged record: treat as somebody else's
+
+    # making it ---------------------------------------------------------------------------------------------------
+
+    def begin(self) -> bool:
+        """Ready the folder; True if an interrupted attempt with the same fingerprint left checkpoints to resume."""
+        if self.run.frozen:
+            raise RunError(f"run '{self.run.name}' is frozen: use another run name to compute '{self.name}'")
+        self._refuse_nesting()
+        (self.path / MANIFEST).unlink(missing_ok=True)
+        same = self.has(ATTEMPT) and self._is_same_attempt()
+        resumed = same and (self.path / CHECKPOINTS).is_dir()
+        earlier = _earlier_seconds(self.path) if resumed else 0.0
+        if self.path.exists():
+            for item in self.path.iterdir():
+                if not (resumed and item.name in (CHECKPOINTS, LOG, ATTEMPT)):
+                    shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+        if resumed and self.has(LOG):
+            self.trim_log(lambda row: True)
+        request = self.request()
+        write_json_atomic(self.path / ATTEMPT, {
+            "step": self.name, "fingerprint": _fingerprint(request), **request,
+            "started": time.time(), "earlier_seconds": earlier, **provenance.describe_code(),
+        })  # fmt: skip
+        return resumed
+
+    def _refuse_nesting(self) -> None:
+        for other in self.run.step_names():
+            if self.name.startswith(other + "/") or other.startswith(self.name + "/"):
+                raise RunError(f"steps '{self.name}' and '{other}' would lie one inside the other: rename one")
+
+    def finish(self, metrics: Mapping[str, Any]) -> None:
+        """Record metrics and provenance, hash every file, and write the manifest last: from now on it is done."""
+        self._require_begun()
+        attempt = read_json(self.path / ATTEMPT)
+        write_json_atomic(self.path / METRICS, metrics)
+        now = time.time()
+        config = self.config if isinstance(self.config, dict) else {}
+        write_json_atomic(self.path / PROVENANCE, {
+            "command": provenance.describe_command(), "seed": config.get("seed"),
+            "start": _iso(attempt["started"]), "end": _iso(now),
+            "seconds": round(now - attempt["started"] + attempt["earlier_seconds"], 2),
+            "resumed": attempt["earlier_seconds"] > 0, "peak_memory_mib": provenance.peak_memory_mib(),
+            "git_commit": attempt["git_commit"], "git_dirty": attempt["git_dirty"], **provenance.describe_machine(),
+        })  # fmt: skip
+        made = sorted(path for path in self.path.rglob("*") if path.is_file() and self._is_artefact(path))
+        artefacts = {
+            path.relative_to(self.path).as_posix(): {"sha256": file_hash(path), "size": path.stat().st_size}
+            for path in made
+        }
+        # What the attempt began with, not what the code or inputs have become while it ran.
+        kept = ("step", "fingerprint", "config", "inputs", "code_of", "code")
+        write_json_atomic(self.path / MANIFEST, {**{key: attempt[key] for key in kept}, "artefacts": artefacts})
+        (self.path / ATTEMPT).unlink()
+
+    def _is_artefact(self, path: Path) -> bool:
+        parts = path.relative_to(self.path).parts
+        return parts[0] != CHECKPOINTS and parts not in ((MANIFEST,), (ATTEMPT,)) and not parts[-1].endswith(".tmp")
+
+    def _require_begun(self) -> None:
+        if self.run.frozen or not self.has(ATTEMPT):
+            reason = "its run is frozen" if self.run.frozen else "call begin() first"
+            raise RunError(f"step '{self.name}' cannot be written: {reason}")
+
+    # its files ---------------------------------------------------------------------------------------------------
+
+    def write_json(self, name: str, value: Any) -> None:
+        self._require_begun()
+        write_json_atomic(self.path / name, value)
+
+    def write_csv(self, name: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
+        self._require_begun()
+        write_csv_atomic(self.path / name, rows, columns)
+
+    def append_log(self, row: Mapping[str, Any]) -> None:
+        """One JSON object on one line of log.jsonl, on disk at once."""
+        self._require_begun()
+        with open(self.path / LOG, "a", encoding="utf-8") as file:
+            file.write(json.dumps(to_jsonable(row), allow_nan=False) + "\n")
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The rows of log.jsonl; a last line cut short by a kill is left out."""
+        if not self.has(LOG):
+            return []
+        lines = (self.path / LOG).read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1] if line]  # a whole line ends in a newline
+
+    def trim_log(self, keep: Callable[[dict[str, Any]], bool]) -> None:
+        """Keep only some rows: on resuming, drop those logged after the checkpoint."""
+        rows = [row for row in self.read_log() if keep(row)]
+        write_text_atomic(self.path / LOG, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def metrics(self) -> dict[str, Any]:
+        return read_json(self.path / METRICS)
+
+    def provenance(self) -> dict[str, Any]:
+        return read_json(self.path / PROVENANCE)
+
+
+def _describe_input(item: Step | str) -> dict[str, str]:
+    if isinstance(item, str):
+        return {"hash": item}
+    return {"run": item.run.name, "step": item.name, "hash": item.output_hash()}
+
+
+def _fingerprint(request: Mapping[str, Any]) -> str:
+    """Of the config, the inputs' hashes and the code's; names of runs and steps do not matter."""
+    inputs = {key: item["hash"] for key, item in request["inputs"].items()}
+    return digest({"config": request["config"], "inputs": inputs, "code": request["code"]})
+
+
+def _changes(old: Any, new: Any, name: str = "") -> list[str]:
+    """["grpo.learning_rate 0.0001 -> 0.0002", …]: where two configs differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for key in sorted(set(old) | set(new)):
+            inner = f"{name}.{key}" if name else key
+            if key not in old or key not in new:
+                found.append(f"{inner} {'added' if key not in old else 'dropped'}")
+            else:
+                found += _changes(old[key], new[key], inner)
+        return found
+    return [] if old == new else [f"{name or 'it'} {json.dumps(old)} -> {json.dumps(new)}"]
+
+
+def _shorten(items: Sequence[str], most: int = 3) -> str:
+    shown = [item if len(item) <= 120 else item[:117] + "..." for item in items[:most]]
+    return ", ".join(shown) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def _earlier_seconds(folder: Path) -> float:
+    """How long the interrupted attempt had worked, judged by its newest file."""
+    attempt = read_json(folder / ATTEMPT)
+    newest = max(path.stat().st_mtime for path in folder.rglob("*") if path.is_file())
+    return attempt["earlier_seconds"] + max(0.0, newest - attempt["started"])
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
