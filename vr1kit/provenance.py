@@ -35,7 +35,7 @@ def _read_module(content_hash: str, path: Path) -> tuple[str, frozenset[str]]:
     for node in ast.walk(tree):
         first = node.body[0] if isinstance(getattr(node, "body", None), list) and node.body else None
         if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-            first.value.value = ""
+            del node.body[0]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16], imported_modules(tree)
 
 
@@ -52,6 +52,12 @@ def imported_modules(tree: ast.AST) -> frozenset[str]:
             elif module.startswith("vr1kit."):
                 names.add(module.split(".")[1])
     return frozenset(names)
+
+
+def notebook_modules(code: str) -> frozenset[str]:
+    """The vr1kit modules that a notebook's code cells import; lines of IPython magic aside."""
+    plain = "\n".join(line for line in code.split("\n") if not line.lstrip().startswith(("%", "!")))
+    return imported_modules(ast.parse(plain))
 
 
 def code_hashes(modules: Sequence[str] | None = None) -> dict[str, str]:

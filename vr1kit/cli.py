@@ -1,0 +1,177 @@
+"""The command `vr1kit`: one function per subcommand, heavy imports only inside them.
+
+To add a subcommand: write `add_NAME(subcommands)`, which declares it, and `run_NAME(arguments) -> int`, which
+returns the exit code; then name `add_NAME` in SUBCOMMANDS. Bad input is a ValueError or OSError with one line that
+says what is wrong and what to do: it becomes exit code 2 without a traceback.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from vr1kit import __version__
+
+DESCRIPTION = """\
+Vision-R1, reproduced from notebooks: vision-guided reinforcement learning for
+object localization in vision-language models."""
+
+EXAMPLES = """\
+examples:
+  vr1kit reproduce                          the whole study at the quickest profile, into runs/tiny
+  vr1kit reproduce --run mine --only 04     one notebook, reusing what runs/mine has
+  vr1kit status tiny                        what is done, what is stale, and why
+  vr1kit profiles                           which profiles there are and what they need
+
+`vr1kit SUBCOMMAND --help` says more about each."""
+
+
+def add_reproduce(subcommands: Any) -> None:
+    summary = "run the five notebooks as a pipeline and build the report"
+    parser = _add(subcommands, "reproduce", run_reproduce, summary, """\
+examples:
+  vr1kit reproduce                                  everything, profile tiny, into runs/tiny
+  vr1kit reproduce --run second --profile tiny      the same into runs/second
+  vr1kit reproduce --only 03                        the third notebook only
+  vr1kit reproduce --force                          run notebooks although they are done
+  vr1kit reproduce -p seeds 3                       set a parameter of the notebooks
+
+What is done and unchanged is skipped. After Ctrl-C, a failure or a power cut, the same
+command goes on where it stopped; a training resumes from its last checkpoint.""")  # fmt: skip
+    parser.add_argument("--run", default="tiny", metavar="NAME", help="folder under runs/ for the results (tiny)")
+    parser.add_argument("--profile", default="tiny", metavar="NAME", help="see `vr1kit profiles` (tiny)")
+    parser.add_argument("--only", metavar="NOTEBOOK", help="one notebook: 03, or its whole name")
+    parser.add_argument(
+        "--force", action="store_true",
+        help="run notebooks although done; finished trainings are still reused, unless you delete their folder",
+    )  # fmt: skip
+    parser.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="set a parameter of the notebooks, VALUE as JSON or plain text; repeatable",
+    )  # fmt: skip
+
+
+def run_reproduce(arguments: argparse.Namespace) -> int:
+    from vr1kit.runs import check_name
+
+    check_name(arguments.run)  # before the seconds that importing papermill takes
+    parameters = {name: _parse_value(text) for name, text in arguments.parameter}
+    for name in ("run", "profile"):
+        if name in parameters:
+            raise ValueError(f"set '{name}' by --{name}, not by -p {name}")
+
+    from vr1kit.reproduce import reproduce
+
+    return reproduce(arguments.run, arguments.profile, arguments.only, arguments.force, parameters)
+
+
+def _parse_value(text: str) -> Any:
+    """JSON if it is JSON (1e-6, true, [1, 2]), else the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def add_status(subcommands: Any) -> None:
+    parser = _add(subcommands, "status", run_status, "list the steps of a run: state, time, why", """\
+examples:
+  vr1kit status tiny
+  vr1kit status published
+
+done     finished, and its settings, inputs, code and files are unchanged
+stale    finished, but something it depends on has changed since
+missing  begun and not finished""")  # fmt: skip
+    parser.add_argument("run", metavar="RUN", help="a folder under runs/")
+
+
+def run_status(arguments: argparse.Namespace) -> int:
+    from vr1kit.runs import open_run, runs_root
+
+    run = open_run(arguments.run)
+    if not run.path.is_dir():
+        there = sorted(path.name for path in runs_root().glob("*") if path.is_dir())
+        raise ValueError(f"there is no run '{run.name}'; there are: {', '.join(there) or 'none yet'}")
+    rows = []
+    for name in run.step_names():
+        step = run.find(name)
+        seconds = step.provenance()["seconds"] if step.has("provenance.json") else None
+        rows.append((step.state(), name, "" if seconds is None else f"{seconds:.0f} s", step.why()))
+    print(f"run '{run.name}'{' (frozen)' if run.frozen else ''}: {len(rows)} steps")
+    wide = max((len(row[1]) for row in rows), default=0)
+    for state, name, seconds, why in rows:
+        print(f"  {state:<8}{name:<{wide}}  {seconds:>7}  {why}")
+    return 0
+
+
+def add_profiles(subcommands: Any) -> None:
+    _add(subcommands, "profiles", run_profiles, "list the profiles and what each needs", """\
+example:
+  vr1kit profiles""")  # fmt: skip
+
+
+def run_profiles(arguments: argparse.Namespace) -> int:
+    from vr1kit.profiles import PROFILES, get_profile
+
+    for name in PROFILES:
+        profile = get_profile(name)
+        print(f"{name:<16} {profile.summary}")
+    return 0
+
+
+SUBCOMMANDS = (add_reproduce, add_status, add_profiles)
+
+
+def _add(subcommands: Any, name: str, run: Any, summary: str, examples: str) -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = subcommands.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=examples, formatter_class=raw
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(run_subcommand=run)
+    return parser
+
+
+def build_parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("vr1kit", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"vr1kit {__version__}")
+    subcommands = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
+    for add in SUBCOMMANDS:
+        add(subcommands)
+    return parser
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 good, 1 the work failed, 2 bad input, 130 Ctrl-C."""
+    arguments = build_parser().parse_args(words)
+    try:
+        return arguments.run_subcommand(arguments)
+    except KeyboardInterrupt:
+        return _complain("interrupted; the same command goes on from here", 130)
+    except BrokenPipeError:  # `vr1kit status tiny | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as error:
+        if arguments.debug:
+            raise
+        return _complain(_one_line(error), 2)
+    except Exception as error:
+        if arguments.debug:
+            raise
+        return _complain(f"{type(error).__name__}: {_one_line(error)} (--debug shows the traceback)", 1)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"vr1kit: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
