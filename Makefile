@@ -9,7 +9,7 @@ PYTHON  ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$p" && break; done)
 PIP     := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # The stamp is named after the pins' content, not their dates: a fresh checkout or an edit elsewhere redoes nothing.
-STAMP   := $(VENV)/.installed-$(shell cat pyproject.toml requirements.lock.txt | cksum | cut -d' ' -f1)
+STAMP   := $(VENV)/.installed-$(shell grep -hE '==|^vr1kit =' pyproject.toml requirements.lock.txt | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce test lint format figures lab status clean
@@ -25,8 +25,9 @@ help:
 	@echo "make setup       only set up $(VENV)                   make clean    remove $(VENV) and caches, keep runs"
 
 setup: $(STAMP)
+	@echo "$(VENV) holds the pinned dependencies"
 
-$(STAMP): pyproject.toml requirements.lock.txt
+$(STAMP):
 	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or newer with venv and pip (on Debian: apt install python3-venv);" \
 		"or name one: make PYTHON=/path/to/python3" >&2; exit 2; }
 	@echo "[1/3] virtual environment in $(VENV), with $$($(PYTHON) --version)"
@@ -39,17 +40,17 @@ $(STAMP): pyproject.toml requirements.lock.txt
 	@touch $@
 	@echo "$(VENV) is ready: $$($(BIN)/python -c 'import platform, torch; print("Python", platform.python_version() + ", torch", torch.__version__)')"
 
-reproduce: setup
+reproduce: $(STAMP)
 	@VR1KIT_COMMAND="make reproduce RUN=$(RUN) PROFILE=$(PROFILE)" $(BIN)/vr1kit reproduce --run "$(RUN)" --profile "$(PROFILE)"
 
-figures: setup
+figures: $(STAMP)
 	@$(BIN)/vr1kit reproduce --run "$(RUN)" --profile "$(PROFILE)" --only 05 --force
 
-status: setup
+status: $(STAMP)
 	@$(BIN)/vr1kit status "$(RUN)"
 
 # Quick ones first. pytest exits 5 where it finds no test, which is no failure for the slow ones.
-test: setup
+test: $(STAMP)
 	@echo "unit tests: the quick ones"
 	@$(BIN)/python -m pytest -q -m "not slow"
 	@echo "unit tests: the slow ones"
@@ -57,15 +58,15 @@ test: setup
 	@echo "notebooks: executed, and every output compared with the committed one"
 	@$(BIN)/python -m pytest -q --nbval --nbval-current-env notebooks/
 
-lint: setup
+lint: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-format: setup
+format: $(STAMP)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lab: setup
+lab: $(STAMP)
 	@$(BIN)/jupyter lab notebooks
 
 clean:

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import nbformat
 import pytest
 
+import vr1kit
 from vr1kit import reproduce as pipeline
 from vr1kit.runs import RunError, open_run, project_root, read_json
 from vr1kit.terminal import NotebookOutput, Screen, format_seconds
@@ -90,6 +92,27 @@ def test_notebooks_run_in_order_then_are_skipped_and_rerun_with_the_reason(tmp_p
     assert [pipeline.why_run(task) for task in tasks] == ["input code cells changed", "input 01_first changed"]
     tasks = pipeline.plan(open_run("toy"), [first, second], "paper", {}, {})
     assert 'parameters.profile "tiny" -> "paper"' in pipeline.why_run(tasks[0])
+
+
+def test_the_report_ends_the_pipeline_once_all_notebooks_are_done(tmp_path, monkeypatch, capsys):
+    write_notebook(tmp_path / "notebooks", "01_first", "1")
+    write_notebook(tmp_path / "notebooks", "02_second", "1")
+    report = types.ModuleType("vr1kit.report")
+    report.build_report = lambda run_path: run_path / "report.html"
+    report.verdict_lines = lambda run_path: ["mixed  17.7 -> 26.6"]
+    monkeypatch.setitem(sys.modules, "vr1kit.report", report)
+    monkeypatch.setattr(vr1kit, "report", report, raising=False)
+    monkeypatch.setattr(pipeline, "NOTEBOOKS", ("01_first", "02_second"))
+    monkeypatch.setattr(pipeline, "project_root", lambda: tmp_path)
+    assert pipeline.reproduce("toy", "tiny", only="01") == 0
+    assert "report:" not in capsys.readouterr().out
+    assert pipeline.reproduce("toy", "tiny") == 0
+    text = capsys.readouterr().out
+    assert "[1/2] 01_first: skipped" in text and "[2/2] 02_second: done" in text
+    assert "mixed  17.7 -> 26.6" in text and "report: " in text and text.rstrip().endswith("report.html")
+    assert "VR1KIT_COMMAND" not in os.environ
+    provenance = read_json(tmp_path / "runs" / "toy" / "notebooks" / "02_second" / "provenance.json")
+    assert provenance["command"] == "vr1kit reproduce --run toy --profile tiny"
 
 
 def test_a_failing_cell_is_explained_in_one_block_and_leaves_nothing_that_looks_done(tmp_path, runs_folder):

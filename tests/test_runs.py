@@ -121,7 +121,8 @@ def test_an_input_remade_with_another_result_makes_the_next_step_stale():
 
 def test_lost_and_altered_files_are_noticed():
     step = make()
-    (step.path / "result.json").write_text('{"value": 2}\n')
+    text = (step.path / "result.json").read_text()
+    (step.path / "result.json").write_text(text.replace("1", "2"))  # of the same length
     assert step.why() == "artefact result.json was altered"
     (step.path / "result.json").unlink()
     assert step.why() == "artefact result.json is missing"
@@ -172,6 +173,18 @@ def test_a_finished_step_done_again_starts_afresh():
     (step.path / "checkpoints").mkdir()
     assert step.begin() is False
     assert os.listdir(step.path) == ["attempt.json"] and step.state() == "missing"
+
+
+def test_a_step_being_cleared_is_no_longer_done_whatever_happens(monkeypatch):
+    step = make()
+
+    def fail(*arguments):
+        raise OSError("disk trouble")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError):
+        patch.setattr(Path, "iterdir", fail)
+        step.begin()
+    assert step.state() == "missing"
 
 
 def test_code_edited_while_a_step_runs_makes_its_result_stale(package):

@@ -117,7 +117,7 @@ def run_profiles(arguments: argparse.Namespace) -> int:
 
     for name in PROFILES:
         profile = get_profile(name)
-        print(f"{name:<16} {profile.summary}")
+        print(f"{name:<16} about {sum(profile.minutes.values()):3.0f} min   {profile.purpose}")
     return 0
 
 

@@ -247,7 +247,7 @@ def run_tasks(
                 return 1
             pace.finish(task.stem, time.monotonic() - began)
             screen.line(f"{title}: done in {format_seconds(time.monotonic() - began)}")
-    screen.line(f"all done in {format_seconds(time.monotonic() - pace.started)}")
+    screen.line(f"finished in {format_seconds(time.monotonic() - pace.started)}")
     return 0
 
 
