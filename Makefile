@@ -41,13 +41,13 @@ $(STAMP):
 	@echo "$(VENV) is ready: $$($(BIN)/python -c 'import platform, torch; print("Python", platform.python_version() + ", torch", torch.__version__)')"
 
 reproduce: $(STAMP)
-	@VR1KIT_COMMAND="make reproduce RUN=$(RUN) PROFILE=$(PROFILE)" $(BIN)/vr1kit reproduce --run "$(RUN)" --profile "$(PROFILE)"
+	@VR1KIT_COMMAND="make reproduce RUN=$(RUN) PROFILE=$(PROFILE)" $(BIN)/python -m vr1kit.cli reproduce --run "$(RUN)" --profile "$(PROFILE)"
 
 figures: $(STAMP)
-	@$(BIN)/vr1kit reproduce --run "$(RUN)" --profile "$(PROFILE)" --only 05 --force
+	@$(BIN)/python -m vr1kit.cli reproduce --run "$(RUN)" --profile "$(PROFILE)" --only 05 --force
 
 status: $(STAMP)
-	@$(BIN)/vr1kit status "$(RUN)"
+	@$(BIN)/python -m vr1kit.cli status "$(RUN)"
 
 # Quick ones first. pytest exits 5 where it finds no test, which is no failure for the slow ones.
 test: $(STAMP)
@@ -59,15 +59,15 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest -q --nbval --nbval-current-env notebooks/
 
 lint: $(STAMP)
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
 
 format: $(STAMP)
-	@$(BIN)/ruff check --fix .
-	@$(BIN)/ruff format .
+	@$(BIN)/python -m ruff check --fix .
+	@$(BIN)/python -m ruff format .
 
 lab: $(STAMP)
-	@$(BIN)/jupyter lab notebooks
+	@$(BIN)/python -m jupyterlab notebooks
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
