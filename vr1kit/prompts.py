@@ -33,7 +33,7 @@ def sort_left_to_right(boxes_xyxy: np.ndarray) -> np.ndarray:
 def write_answer(boxes_xyxy: np.ndarray, labels: Sequence[str]) -> str:
     """JSON list in the given order; boxes (N, 4) are rounded to integers."""
     items = (
-        '{"bbox_2d": [%d, %d, %d, %d], "label": "%s"}' % (*(int(round(float(v))) for v in box), label)
+        f'{{"bbox_2d": {[round(float(v)) for v in box]}, "label": "{label}"}}'
         for box, label in zip(boxes_xyxy, labels, strict=True)
     )
     return "[" + ", ".join(items) + "]"

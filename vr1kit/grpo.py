@@ -1,0 +1,307 @@
+"""Vision-R1: criterion-driven rewards and progressive rule refinement, optimised by GRPO. Thin over trl's GRPOTrainer.
+
+What is ours on top of trl, all of it optional:
+1. parsing and matching happen once per completion although trl calls three reward functions (`Rewards`);
+2. the criteria follow the schedule by `trainer_state`: a share of training, not a step number (paper Sec. 3.3);
+3. `credit="object"`: advantages per box instead of per completion (`vr1kit.credit`);
+4. a group shares its picture and its prompt in generation and in the loss (`vr1kit.decoding`), and its preprocessing.
+
+Every hyper-parameter that changes the objective is set here and sourced, because trl's defaults differ from the paper and move.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+from trl import GRPOConfig, GRPOTrainer
+
+from vr1kit.credit import assign_object_credit
+from vr1kit.data import decode_images
+from vr1kit.decoding import generate, score_completions, supports_shared_prompts
+from vr1kit.models import Policy, freeze_tower, save_policy
+from vr1kit.rewards import Criteria, Schedule, Score, score_group
+from vr1kit.settings import GrpoSettings
+
+
+class Rewards:
+    """The three reward functions for trl, computed together: each completion is parsed and matched once.
+
+    `last` keeps the scores of the latest batch for credit assignment and logging.
+    """
+
+    def __init__(self, schedule: Schedule, variant: str = "paper"):
+        self.schedule, self.variant = schedule, variant
+        self.last: list[Score] = []
+        self._key: object = None
+        self.seconds = 0.0
+
+    def functions(self) -> list[Callable]:
+        def dual_format(completions, **columns):
+            return [s.dual_format for s in self._scores(completions, **columns)]
+
+        def recall(completions, **columns):
+            return [s.recall for s in self._scores(completions, **columns)]
+
+        def precision(completions, **columns):
+            return [s.precision for s in self._scores(completions, **columns)]
+
+        return [dual_format, recall, precision]
+
+    def criteria(self, trainer_state) -> Criteria:
+        return self.schedule.criteria_at(min(trainer_state.global_step / max(trainer_state.max_steps, 1), 1.0))
+
+    def _scores(self, completions, boxes_xyxy, labels, size, trainer_state, **_) -> list[Score]:
+        if self._key is not completions:
+            began = time.perf_counter()
+            criteria, texts, self.last = self.criteria(trainer_state), [_text(c) for c in completions], []
+            start = 0
+            for end in range(1, len(texts) + 1):  # consecutive rows of one picture are one group
+                if end == len(texts) or boxes_xyxy[end] is not boxes_xyxy[start] and boxes_xyxy[end] != boxes_xyxy[start]:
+                    truth = np.asarray(boxes_xyxy[start], float).reshape(-1, 4)
+                    self.last += score_group(texts[start:end], truth, labels[start], tuple(size[start]), criteria, self.variant)
+                    start = end
+            self._key = completions
+            self.seconds += time.perf_counter() - began
+        return self.last
+
+
+def _text(completion) -> str:
+    return completion if isinstance(completion, str) else completion[0]["content"]
+
+
+class GroupedProcessor:
+    """Process each picture and prompt of a batch once: trl hands over every prompt G times in a row, twice a step."""
+
+    def __init__(self, processor, group: int):
+        self._processor, self._group = processor, group
+
+    def __getattr__(self, name):
+        return getattr(self._processor, name)
+
+    def apply_chat_template(self, conversation, **kwargs):
+        if not kwargs.get("tokenize") or len(conversation) % self._group:
+            return self._processor.apply_chat_template(conversation=conversation, **kwargs)
+        return self._repeat(self._processor.apply_chat_template(conversation=conversation[:: self._group], **kwargs))
+
+    def __call__(self, images=None, text=None, **kwargs):
+        if not isinstance(text, list) or images is None or len(text) % self._group:
+            return self._processor(images=images, text=text, **kwargs)
+        return self._repeat(self._processor(images=images[:: self._group], text=text[:: self._group], **kwargs))
+
+    def _repeat(self, batch):
+        grid = batch.get("image_grid_thw")
+        for key, value in batch.items():
+            if key == "pixel_values" and grid is not None:  # rows of all pictures, one after the other
+                rows = torch.as_tensor(np.asarray(grid)).prod(-1).tolist()
+                parts = torch.split(torch.as_tensor(np.asarray(value)), rows)
+                batch[key] = torch.cat([p for part in parts for p in [part] * self._group])
+            elif isinstance(value, torch.Tensor):
+                batch[key] = value.repeat_interleave(self._group, 0)
+            elif isinstance(value, np.ndarray):
+                batch[key] = np.repeat(value, self._group, 0)
+            else:
+                batch[key] = [row for row in value for _ in range(self._group)]
+        return batch
+
+
+class VisionR1Trainer(GRPOTrainer):
+    """trl's GRPOTrainer with shared prompts and object-level credit."""
+
+    def __init__(self, *args, rewards: Rewards, settings: GrpoSettings, **kwargs):
+        self.rewards, self.settings, self._prompt_of = rewards, settings, None
+        super().__init__(*args, **kwargs)
+        self.share_prompts = self.accelerator.num_processes == 1 and not self.use_vllm and supports_shared_prompts(self.model)
+        if self.accelerator.num_processes == 1:
+            self.processing_class = GroupedProcessor(self.processing_class, self.num_generations)
+        self._token_text: dict[int, str] = {}
+
+    # --- generation --------------------------------------------------------------------------------------------------------
+    def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
+        group = self.num_generations
+        if not self.share_prompts or not self.model.training or len(prompt_ids) % group:
+            return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
+        unique = prompt_ids[::group]
+        longest = max(map(len, unique))
+        pad = self._tokenizer.pad_token_id
+        ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in unique])
+        inputs = {"input_ids": ids, "attention_mask": torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in unique])}
+        grid = torch.as_tensor(np.asarray(multimodal_fields["image_grid_thw"]))
+        pixels = torch.split(torch.as_tensor(np.asarray(multimodal_fields["pixel_values"])), grid.prod(-1).tolist())
+        inputs["image_grid_thw"], inputs["pixel_values"] = grid[::group], torch.cat(pixels[::group])
+        types = multimodal_fields["mm_token_type_ids"][::group]
+        inputs["mm_token_type_ids"] = torch.tensor([[0] * (longest - len(t)) + list(t) for t in types])
+        inputs = {k: v.to(self.accelerator.device) for k, v in inputs.items()}
+        model = self.accelerator.unwrap_model(self.model)
+        model.eval()
+        tokens, _ = generate(
+            model, inputs, per_prompt=group, temperature=self.temperature, max_new_tokens=self.max_completion_length,
+            eos_token_id=self._tokenizer.eos_token_id,
+        )  # fmt: skip
+        model.train()
+        return tokens, None
+
+    # --- advantages ----------------------------------------------------------------------------------------------------------
+    def _generate_and_score_completions(self, inputs):
+        self.rewards.last = []
+        out = super()._generate_and_score_completions(inputs)
+        rows = len(out["completion_ids"])
+        out["prompt_of"] = torch.arange(rows, device=out["completion_ids"].device) // self.num_generations
+        if self.settings.credit == "object":
+            out["advantages"] = self._object_advantages(inputs, out)
+        return out
+
+    def _object_advantages(self, inputs, out) -> torch.Tensor:
+        """(B,) advantages -> (B, T). A completion whose tokens do not spell its text keeps its own advantage."""
+        ids, mask, group = out["completion_ids"].tolist(), out["completion_mask"].sum(1).tolist(), self.num_generations
+        table = out["advantages"][:, None].repeat(1, len(ids[0]))
+        for start in range(0, len(ids), group):
+            scores = self.rewards.last[start : start + group]
+            ends = [self._token_ends(row[:n]) for row, n in zip(ids[start : start + group], mask[start : start + group], strict=True)]
+            keep = [k for k in range(group) if (ends[k][-1] if len(ends[k]) else 0) == len(scores[k].parsed.text)]
+            credited = assign_object_credit(
+                [scores[k] for k in keep], inputs[start]["labels"], table[start : start + group, 0].numpy(force=True)[keep],
+                [ends[k] for k in keep], self.settings.object_credit,
+            )  # fmt: skip
+            for k, values in zip(keep, credited, strict=True):
+                table[start + k, : len(values)] = torch.as_tensor(values, dtype=table.dtype)
+        return table
+
+    def _token_ends(self, ids: Sequence[int]) -> np.ndarray:
+        """Character offset at which each token's text ends."""
+        for i in ids:
+            if i not in self._token_text:
+                self._token_text[i] = self._tokenizer.decode([i], skip_special_tokens=True)
+        return np.cumsum([len(self._token_text[i]) for i in ids])
+
+    # --- loss ------------------------------------------------------------------------------------------------------------------
+    def _compute_loss(self, model, inputs):
+        self._prompt_of = inputs.get("prompt_of")
+        return super()._compute_loss(model, inputs)
+
+    def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs):
+        if not self.share_prompts or self._prompt_of is None or len(self._prompt_of) != len(input_ids) or kwargs.get("num_images") is None:
+            return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs)
+        _, prompt_of = torch.unique(self._prompt_of, return_inverse=True)
+        leaders = torch.stack([(prompt_of == u).nonzero()[0, 0] for u in range(int(prompt_of.max()) + 1)])
+        grid = kwargs["image_grid_thw"]
+        pixels = torch.split(kwargs["pixel_values"], grid.prod(-1).tolist())
+        inputs = {
+            "input_ids": input_ids[leaders, :-logits_to_keep], "attention_mask": attention_mask[leaders, :-logits_to_keep],
+            "mm_token_type_ids": kwargs["mm_token_type_ids"][leaders, :-logits_to_keep], "image_grid_thw": grid[leaders],
+            "pixel_values": torch.cat([pixels[i] for i in leaders.tolist()]),
+        }  # fmt: skip
+        completion, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
+        logps, entropies = score_completions(self.accelerator.unwrap_model(model), inputs, completion, mask, prompt_of)
+        return logps, entropies if kwargs.get("compute_entropy") else None, None
+
+
+class ProgressLog(TrainerCallback):
+    """A progress bar with reward, stage and time left; one JSON object per step to `log`."""
+
+    KEEP = {
+        "reward": "reward", "rewards/dual_format/mean": "dual_format", "rewards/recall/mean": "recall",
+        "rewards/precision/mean": "precision", "reward_std": "reward_std", "frac_reward_zero_std": "zero_advantage",
+        "completions/mean_length": "tokens", "completions/clipped_ratio": "cut_off", "entropy": "entropy", "kl": "kl",
+        "loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate",
+    }  # fmt: skip
+
+    def __init__(self, log: Callable[[dict], None], schedule: Schedule, label: str, show: bool = True):
+        self.log, self.schedule, self.label, self.show = log, schedule, label, show
+        self.bar, self.began = None, 0.0
+
+    def on_train_begin(self, args, state, control, **_):
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.label, disable=not self.show, mininterval=2)
+        self.began = time.time()
+
+    def on_log(self, args, state, control, logs=None, **_):
+        if not logs or "reward" not in logs:
+            return
+        stage = self.schedule.stage_at(max(state.global_step - 1, 0) / max(state.max_steps, 1)).name
+        row = {"step": state.global_step, "stage": stage, "seconds": round(self._seconds(), 1)}
+        row.update({new: round(float(logs[old]), 5 if new != "learning_rate" else 9) for old, new in self.KEEP.items() if old in logs})
+        self.log(row)
+        self.bar.n = state.global_step
+        self.bar.set_postfix(reward=f"{row['reward']:.2f}", stage=stage, refresh=False)
+        self.bar.update(0)
+
+    def on_train_end(self, *_, **__):
+        self.bar.close()
+
+    def _seconds(self) -> float:
+        return time.time() - self.began
+
+
+class StageSnapshot(TrainerCallback):
+    """Keeps the policy as it is when a stage that is not the last ends: folder/model-<stage>."""
+
+    def __init__(self, policy: Policy, schedule: Schedule, folder: Path):
+        self.policy, self.schedule, self.folder = policy, schedule, folder
+
+    def on_step_end(self, args, state, control, model=None, **_):
+        before = self.schedule.stage_at((state.global_step - 1) / state.max_steps)
+        if state.global_step < state.max_steps and self.schedule.stage_at(state.global_step / state.max_steps) is not before:
+            save_policy(replace(self.policy, model=copy.deepcopy(model)), self.folder / f"model-{before.name}")
+
+
+def train_grpo(
+    policy: Policy, dataset, root: Path, settings: GrpoSettings, folder: Path, log: Callable[[dict], None] = lambda row: None, show: bool = True,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Policy:
+    """Train the policy in place and return it. An interrupted run in the same `folder` continues from its last checkpoint.
+
+    dataset: columns of `vr1kit.data.to_dataset`, image paths below `root`. Checkpoints go to folder/checkpoints.
+    """
+    rewards = Rewards(settings.schedule, settings.variant)
+    if not settings.train_tower:
+        freeze_tower(policy.model)
+    trainer = VisionR1Trainer(
+        model=policy.model, reward_funcs=rewards.functions(), args=grpo_config(settings, folder), train_dataset=decode_images(dataset, root),
+        processing_class=policy.processor,
+        callbacks=[ProgressLog(log, settings.schedule, folder.name, show), StageSnapshot(policy, settings.schedule, folder), *callbacks],
+        peft_config=_lora(settings.lora_rank), rewards=rewards, settings=settings,
+    )  # fmt: skip
+    trainer.remove_callback(_printer())
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(folder / "checkpoints") if (folder / "checkpoints").exists() else None)
+    policy.model = trainer.accelerator.unwrap_model(trainer.model)
+    policy.model.eval()
+    return policy
+
+
+def grpo_config(settings: GrpoSettings, folder: Path) -> GRPOConfig:
+    """trl's configuration with every field of the objective set."""
+    s = settings
+    return GRPOConfig(
+        output_dir=str(folder / "checkpoints"), max_steps=s.steps, per_device_train_batch_size=s.prompts_per_step * s.num_generations,
+        gradient_accumulation_steps=1, num_generations=s.num_generations, num_iterations=s.num_iterations,
+        max_completion_length=s.max_completion_length, temperature=s.temperature, top_p=1.0, top_k=0, min_p=None,
+        repetition_penalty=1.0, learning_rate=s.learning_rate, lr_scheduler_type=s.lr_scheduler, warmup_steps=s.warmup_steps,
+        weight_decay=0.0, max_grad_norm=s.max_grad_norm, beta=s.beta, loss_type=s.loss_type, scale_rewards=s.scale_rewards,
+        epsilon=s.epsilon, importance_sampling_level="token", use_bias_correction_kl=False, mask_truncated_completions=False,
+        reward_weights=list(s.reward_weights), shuffle_dataset=True, remove_unused_columns=False, seed=s.seed, data_seed=s.seed,
+        logging_steps=1, save_strategy="steps", save_steps=s.save_steps, save_total_limit=1, report_to=[], disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(), bf16=False, fp16=False, gradient_checkpointing=False, dataloader_pin_memory=False,
+        log_completions=False,
+    )  # fmt: skip
+
+
+def _lora(rank: int):
+    if not rank:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"], task_type="CAUSAL_LM")
+
+
+def _printer():
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback

@@ -1,0 +1,76 @@
+"""Supervised fine-tuning: the baseline, on the same curated pictures, with the same care. Thin over trl's SFTTrainer.
+
+The answer lists every box, left to right, as `vr1kit.prompts.write_answer` writes it; the loss covers the answer only.
+Deviations from the released code's baseline: prompts are masked, and every box of an item is used (it trains on the prompt too
+and on the first box of each item only).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+from trl import SFTConfig, SFTTrainer
+
+from vr1kit.data import decode_images
+from vr1kit.grpo import ProgressLog, _lora, _printer
+from vr1kit.models import Policy, freeze_tower
+from vr1kit.prompts import write_answer
+from vr1kit.settings import SftSettings
+
+
+class _SftLog(ProgressLog):
+    KEEP = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate", "entropy": "entropy", "mean_token_accuracy": "token_accuracy"}
+
+    def __init__(self, log, label, show):
+        TrainerCallback.__init__(self)
+        self.log, self.label, self.show, self.bar, self.began = log, label, show, None, 0.0
+
+    def on_log(self, args, state, control, logs=None, **_):
+        if not logs or "loss" not in logs:
+            return
+        row = {"step": state.global_step, "seconds": round(self._seconds(), 1)}
+        row.update({new: round(float(logs[old]), 9) for old, new in self.KEEP.items() if old in logs})
+        self.log(row)
+        self.bar.n = state.global_step
+        self.bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
+        self.bar.update(0)
+
+
+def add_answers(dataset):
+    """trl's columns for supervised training: prompt, completion (the right answer), image (still a path)."""
+    answers = [
+        [{"role": "assistant", "content": write_answer(boxes, labels)}]
+        for boxes, labels in zip(dataset["boxes_xyxy"], dataset["labels"], strict=True)
+    ]
+    return dataset.add_column("completion", answers).select_columns(["prompt", "completion", "image"])
+
+
+def train_sft(
+    policy: Policy, dataset, root: Path, settings: SftSettings, folder: Path, log: Callable[[dict], None] = lambda row: None, show: bool = True,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Policy:
+    """Train the policy in place and return it. dataset: columns of `vr1kit.data.to_dataset`, image paths below `root`."""
+    if not settings.train_tower:
+        freeze_tower(policy.model)
+    s = settings
+    config = SFTConfig(
+        output_dir=str(folder / "checkpoints"), num_train_epochs=s.epochs, per_device_train_batch_size=s.batch,
+        learning_rate=s.learning_rate, lr_scheduler_type=s.lr_scheduler, warmup_steps=s.warmup_steps, weight_decay=0.0,
+        max_grad_norm=s.max_grad_norm, completion_only_loss=True, max_length=None, packing=False, remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True}, seed=s.seed, data_seed=s.seed, logging_steps=1, save_strategy="steps",
+        save_steps=s.save_steps, save_total_limit=1, report_to=[], disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
+        bf16=False, fp16=False, gradient_checkpointing=False, dataloader_pin_memory=False,
+    )  # fmt: skip
+    trainer = SFTTrainer(
+        model=policy.model, args=config, train_dataset=decode_images(add_answers(dataset), root), processing_class=policy.processor,
+        callbacks=[_SftLog(log, folder.name, show), *callbacks], peft_config=_lora(s.lora_rank),
+    )  # fmt: skip
+    trainer.remove_callback(_printer())
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(folder / "checkpoints") if (folder / "checkpoints").exists() else None)
+    policy.model = trainer.accelerator.unwrap_model(trainer.model)
+    policy.model.eval()
+    return policy

@@ -1,0 +1,412 @@
+"""The study as steps: data -> curated mix -> policies -> evaluation -> tables. Each is done once and found again.
+
+    runs/NAME/data/scenes/                        pictures and COCO files
+    runs/NAME/data/mix-seed0/                     the curated mix (datasets folder), card.md
+    runs/NAME/policies/mixed-seed0-vision_r1/     model, log.jsonl
+    runs/NAME/evaluation/mixed-seed0-vision_r1/   rows.csv, predictions.jsonl
+
+Policies are independent of each other (but `sft_vision_r1`, which starts from `sft`), so `run_jobs` trains them side by side,
+one process and one thread each; a killed run continues from each job's last checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from vr1kit.data import DetectionSet, Example, Part, curate, read_coco, to_dataset
+from vr1kit.files import file_hash
+from vr1kit.profiles import SHIFTED_NAMES, SPLITS, UNSEEN_NAMES, Profile, domains_of, get_profile
+from vr1kit.runs import Step, open_run, read_csv, read_json
+from vr1kit.scenes import TOYBOX, ask_question, draw_scene, write_scenes
+from vr1kit.settings import GrpoSettings, SftSettings
+
+MAIN_COLUMNS = ("base_policy", "seed", "policy", "suite", "metric", "value", "n_images")
+
+
+# --- data ---------------------------------------------------------------------------------------------------------------------
+def _scene_jobs(profile: Profile) -> list[tuple[str, str, int, int]]:
+    """(folder, domain, first seed, n)"""
+    p, jobs = profile.pictures, []
+    for split, (toybox, shifted) in (("train", p.train), ("val", p.val), ("test", p.test[:2])):
+        jobs.append((f"{split}/{TOYBOX.name}", TOYBOX.name, SPLITS[split], toybox))
+        jobs += [(f"{split}/{d}", d, SPLITS[split], shifted) for d in SHIFTED_NAMES]
+    return jobs + [(f"test/{d}", d, SPLITS["test"], p.test[2]) for d in UNSEEN_NAMES]
+
+
+def draw_data(run: str, profile: str) -> Step:
+    """Draw all splits of all domains, and the questions; nothing is drawn twice."""
+    config = {"pictures": asdict(get_profile(profile).pictures), "splits": SPLITS}
+    step = open_run(run).step("data/scenes", config, code=["scenes"])
+    if step.state() == "done":
+        return step
+    step.begin()
+    jobs = _scene_jobs(get_profile(profile))
+    with ProcessPoolExecutor(get_profile(profile).workers) as pool, tqdm(total=sum(n for *_, n in jobs), desc="drawing", unit="picture") as bar:
+        futures = [pool.submit(write_scenes, step.path / folder, domain, range(first, first + n)) for folder, domain, first, n in jobs]
+        for future, (*_, n) in zip(futures, jobs, strict=True):
+            future.result()
+            bar.update(n)
+    step.write_json("questions.json", _make_questions(get_profile(profile)))
+    step.finish({"pictures": sum(n for *_, n in jobs)})
+    return step
+
+
+def _make_questions(profile: Profile) -> list[dict]:
+    """One question about each of the first test pictures of the toy box."""
+    rows = []
+    for k in range(profile.pictures.questions):
+        seed = SPLITS["test"] + k % profile.pictures.test[0]
+        q = ask_question(draw_scene(TOYBOX.name, seed), k)
+        image = f"test/{TOYBOX.name}/images/{TOYBOX.name}_{seed:07d}.png"
+        rows.append({"image": image, "image_id": k, "question": q.question, "answer": q.answer, "kind": q.kind})
+    return rows
+
+
+def read_split(run: str, profile: str, split: str) -> dict[str, DetectionSet]:
+    """All detection sets of a split by name."""
+    root = draw_data(run, profile).path / split
+    return {f.name: read_coco(f / "annotations.json") for f in sorted(root.iterdir())}
+
+
+def curate_mix(run: str, profile: str, seed: int) -> Step:
+    """The curated mix: toy box detection, shifted domains (half detection, half grounding), referring in the toy box."""
+    p = get_profile(profile)
+    scenes = draw_data(run, profile)
+    step = open_run(run).step(f"data/mix-seed{seed}", {"mix": asdict(p.mix), "seed": seed}, {"scenes": scenes}, code=["data", "models"])
+    if step.state() == "done":
+        return step
+    from vr1kit.models import load_policy
+
+    step.begin()
+    examples, dropped = curate(read_split(run, profile, "train"), mix_parts(p), seed)
+    dataset = to_dataset(examples, load_policy("mixed").write_boxes, scenes.path)
+    dataset.save_to_disk(str(step.path / "dataset"))
+    step.write_csv("dropped.csv", dropped, ("source", "image_id", "reason"))
+    step.write_csv("parts.csv", describe_mix(examples))
+    step.write_json("sample.json", [describe_example(e) for e in examples[:24]])
+    step.finish({"examples": len(examples), "dropped": len(dropped)})
+    return step
+
+
+def describe_example(example: Example) -> dict:
+    """An example as plain data; its picture can be drawn again from domain and seed."""
+    return {
+        "domain": example.record.source, "seed": int(example.record.image_path.stem.rsplit("_", 1)[1]), "task": example.task,
+        "prompt": example.prompt, "labels": list(example.labels), "boxes_xyxy_px": example.boxes_xyxy_px.tolist(),
+    }  # fmt: skip
+
+
+def mix_parts(profile: Profile) -> list[Part]:
+    m = profile.mix
+    return [
+        Part("detection", (TOYBOX.name,), "detection", m.detection),
+        Part("other domains, detection", SHIFTED_NAMES, "detection", m.other_domains // 2),
+        Part("other domains, grounding", SHIFTED_NAMES, "grounding", m.other_domains - m.other_domains // 2),
+        Part("referring", (TOYBOX.name,), "grounding", m.referring),
+    ]
+
+
+def describe_mix(examples: Sequence[Example]) -> list[dict]:
+    """Rows {source, task, examples, boxes, dense_share}."""
+    groups: dict[tuple[str, str], list[Example]] = {}
+    for e in examples:
+        groups.setdefault((e.record.source, e.task), []).append(e)
+    return [
+        {
+            "source": source, "task": task, "examples": len(group), "boxes": sum(len(e.labels) for e in group),
+            "dense_share": round(float(np.mean([len(e.labels) > 6 for e in group])), 3),
+        }
+        for (source, task), group in sorted(groups.items())
+    ]  # fmt: skip
+
+
+def load_suites(run: str, profile: str, split: str = "test"):
+    """The evaluation suites of a split; questions belong to the test split."""
+    from vr1kit.evaluate import Suites
+
+    scenes, sets = draw_data(run, profile), read_split(run, profile, split)
+    groups = {
+        suite: [sets[name] for name in domains_of(suite)]
+        for suite in ("in_domain", "shifted13", "unseen4")
+        if all(name in sets for name in domains_of(suite))
+    }
+    questions = read_json(scenes.path / "questions.json") if split == "test" else []
+    rows = [{**q, "image": str(scenes.path / q["image"])} for q in questions]
+    return Suites(groups, rows)
+
+
+# --- policies -------------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Job:
+    """One policy to train and test. `settings` overrides the profile's (ablations); `name` is its folder."""
+
+    base: str
+    seed: int
+    policy: str
+    settings: GrpoSettings | SftSettings | None = None
+    tag: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.base}-base" if self.policy == "base" else f"{self.base}-seed{self.seed}-{self.tag or self.policy}"
+
+
+def resolve(job: Job, profile: Profile) -> GrpoSettings | SftSettings | None:
+    """The settings of a policy: the profile's, with what makes the policy what it is."""
+    if job.settings is not None:
+        return replace(job.settings, seed=job.seed)
+    sft, grpo = profile.sft, profile.grpo[job.base]
+    table = {
+        "base": None,
+        "sft": replace(sft, seed=job.seed),
+        "sft_equal_compute": replace(sft, epochs=profile.sft_equal_epochs, seed=job.seed),
+        "vision_r1": replace(grpo, credit="completion", seed=job.seed),
+        "vision_r1_object": replace(grpo, credit="object", seed=job.seed),
+        "sft_vision_r1": replace(grpo, credit="object", seed=job.seed),
+    }
+    return table[job.policy]
+
+
+def train_policy(run: str, profile: str, job: Job, show: bool = True) -> Step:
+    """Train one policy, or find it trained. Returns its step; the model is in step.path / "model"."""
+    from vr1kit.models import BASE_POLICIES, POLICIES
+
+    settings = resolve(job, get_profile(profile))
+    start = POLICIES / job.base if job.base in BASE_POLICIES else Path(job.base)
+    inputs: dict[str, Step | str] = {"mix": curate_mix(run, profile, job.seed)}
+    if job.policy == "sft_vision_r1":
+        inputs["sft"] = train_policy(run, profile, replace(job, policy="sft", settings=None, tag=""), show)
+        start = inputs["sft"].path / "model"
+    kind = "sft" if isinstance(settings, SftSettings) else "grpo"
+    config = {"base_policy": job.base, "policy": job.policy, "seed": job.seed, kind: settings.to_config()}
+    step = open_run(run).step(f"policies/{job.name}", config, inputs, code=[kind])
+    if step.state() == "done":
+        return step
+    from datasets import load_from_disk
+
+    from vr1kit.models import load_policy, save_policy
+
+    resumed = step.begin()
+    dataset, root = load_from_disk(str(inputs["mix"].path / "dataset")), draw_data(run, profile).path
+    policy = load_policy(start)
+    if kind == "sft":
+        from vr1kit.sft import train_sft as train
+    else:
+        from vr1kit.grpo import train_grpo as train
+    if resumed:
+        last = _last_checkpoint_step(step.path / "checkpoints")
+        step.trim_log(lambda row: row["step"] <= last)
+    began = time.time()
+    policy = train(policy, dataset, root, settings, step.path, step.append_log, show)
+    save_policy(policy, step.path / "model")
+    rows = step.read_log()
+    step.finish({"steps": rows[-1]["step"], "train_seconds": round(time.time() - began, 1), **_last_means(rows)})
+    return step
+
+
+def _last_checkpoint_step(folder: Path) -> int:
+    return max((int(c.name.split("-")[-1]) for c in folder.glob("checkpoint-*")), default=0)
+
+
+def _last_means(rows: Sequence[dict], n: int = 10) -> dict[str, float]:
+    """Means of the last logged steps: what training ended at."""
+    tail = rows[-n:]
+    keys = ("reward", "dual_format", "recall", "precision", "tokens", "loss")
+    return {f"last_{k}": round(float(np.mean([r[k] for r in tail])), 4) for k in keys if k in tail[-1]}
+
+
+def evaluate_policy(run: str, profile: str, job: Job, split: str = "test", show: bool = True) -> Step:
+    """Test one policy on a split, or find its results. rows.csv: suite, set, metric, value, n_images."""
+    from vr1kit.models import POLICIES
+
+    inputs: dict[str, Step | str] = {"scenes": draw_data(run, profile)}
+    if job.policy == "base":
+        folder = POLICIES / job.base
+        inputs["policy"] = file_hash(folder / "model.safetensors")
+    else:
+        inputs["policy"] = train_policy(run, profile, job, show)
+        folder = inputs["policy"].path / "model"
+    name = "evaluation" if split == "test" else f"evaluation_{split}"
+    step = open_run(run).step(f"{name}/{job.name}", {"split": split}, inputs, code=["evaluate"])
+    if step.state() == "done":
+        return step
+    from vr1kit import evaluate
+    from vr1kit.models import load_policy
+
+    step.begin()
+    bar = lambda it: tqdm(it, desc=f"testing {job.name}", disable=not show, mininterval=2)  # noqa: E731
+    rows = evaluate.evaluate_policy(load_policy(folder), load_suites(run, profile, split), step.path / "predictions.jsonl", bar)
+    step.write_csv("rows.csv", rows)
+    step.finish({f"{r['suite']}_{r['metric']}": r["value"] for r in rows if r["set"] == "mean"})
+    return step
+
+
+# --- side by side -------------------------------------------------------------------------------------------------------------
+def list_jobs(profile: str) -> list[Job]:
+    """Every policy of the profile. Long ones first, but `sft` before what starts from it."""
+    p = get_profile(profile)
+    jobs = [Job(base, 0, "base") for base in p.base_policies]
+    jobs += [Job(b, s, policy) for s in p.seeds for b in p.base_policies for policy in ("sft", "vision_r1_object", "vision_r1") if policy in p.policies]
+    jobs += [Job(b, s, policy) for s in p.seeds for b in p.base_policies for policy in ("sft_vision_r1", "sft_equal_compute") if policy in p.policies]
+    return jobs
+
+
+def run_jobs(run: str, profile: str, jobs: Sequence[Job], split: str = "test") -> list[Step]:
+    """Train and test jobs in `profile.workers` processes of one thread each; returns their evaluation steps in order.
+
+    Done jobs are found, not repeated; a killed job continues from its checkpoint when asked for again. If one fails, the others
+    that run are finished first, then RuntimeError tells the end of its log.
+    """
+    p, opened = get_profile(profile), open_run(run)
+    if opened.frozen:
+        return [evaluate_policy(run, profile, j, split) for j in jobs]
+    draw_data(run, profile)
+    for seed in sorted({j.seed for j in jobs}):
+        curate_mix(run, profile, seed)
+    (opened.path / "logs").mkdir(parents=True, exist_ok=True)
+    waiting, running, done = list(jobs), {}, []
+    failed: tuple[Job, BaseException] | None = None
+    bar = tqdm(total=sum(_steps(j, p) for j in jobs), unit="step", mininterval=5)
+    with bar, _one_thread_each(), ProcessPoolExecutor(p.workers, multiprocessing.get_context("spawn")) as pool:
+        while (waiting and not failed) or running:
+            for job in [j for j in waiting if not failed and len(running) < p.workers and not _must_wait(j, [*waiting, *running])]:
+                if len(running) < p.workers:
+                    waiting.remove(job)
+                    running[job] = pool.submit(_work, run, profile, job, split, opened.path / "logs" / f"{job.name}.log")
+            time.sleep(0.5)
+            for job, future in list(running.items()):
+                if future.done():
+                    del running[job]
+                    done.append(job)
+                    failed = failed or ((job, future.exception()) if future.exception() else None)
+            bar.set_description(" | ".join(_describe(run, j) for j in running) or "done", refresh=False)
+            bar.update(sum(_steps(j, p) for j in done) + sum(_progress(run, j)[0] for j in running) - bar.n)
+    if failed:
+        job, error = failed
+        tail = (opened.path / "logs" / f"{job.name}.log").read_text(errors="replace").strip().splitlines()[-12:]
+        raise RuntimeError(f"job {job.name} failed: {error}; its log ends:\n" + "\n".join(tail))
+    return [evaluate_policy(run, profile, j, split, show=False) for j in jobs]
+
+
+def _must_wait(job: Job, others: Sequence[Job]) -> bool:
+    """`sft_vision_r1` starts from `sft`, which another process may be about to train."""
+    return job.policy == "sft_vision_r1" and any((o.policy, o.base, o.seed, o.tag) == ("sft", job.base, job.seed, "") for o in others)
+
+
+def _steps(job: Job, profile: Profile) -> int:
+    settings = resolve(job, profile)
+    if settings is None:
+        return 0
+    if isinstance(settings, SftSettings):
+        return int(np.ceil(profile.mix.total / settings.batch) * settings.epochs)
+    return settings.steps
+
+
+def _progress(run: str, job: Job) -> tuple[int, float | None]:
+    """(last step, its reward) of a running job, from its log."""
+    log = open_run(run).path / "policies" / job.name / "log.jsonl"
+    if job.policy == "base" or not log.exists():
+        return 0, None
+    rows = open_run(run).find(f"policies/{job.name}").read_log()
+    return (rows[-1]["step"], rows[-1].get("reward")) if rows else (0, None)
+
+
+def _describe(run: str, job: Job) -> str:
+    step, reward = _progress(run, job)
+    return f"{job.name} {step}" + (f" reward {reward:.2f}" if reward is not None else "")
+
+
+@contextlib.contextmanager
+def _one_thread_each():
+    """Children read these when they import numpy and torch; two processes of one thread beat one of two here."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {n: os.environ.get(n) for n in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _work(run: str, profile: str, job: Job, split: str, log: Path) -> None:
+    """In a worker: train and test one job; everything it says goes to its log file."""
+    with open(log, "a", buffering=1) as out:
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+        import torch
+
+        torch.set_num_threads(1)
+        evaluate_policy(run, profile, job, split, show=False)
+
+
+# --- the same pictures before, after stage 1 and after stage 2 -----------------------------------------------------------------
+def collect_gallery(run: str, profile: str, base: str, seed: int = 0, policy: str = "vision_r1_object", n: int = 12) -> Step:
+    """Answers of the base, of Vision-R1 after each stage and of SFT on the first `n` test pictures of the toy box and one of each
+    other domain. gallery.json: rows {domain, seed, labels, boxes_xyxy_px, answers: {policy or stage: {boxes_xyxy_px, labels}}}.
+    """
+    scenes = draw_data(run, profile)
+    trained = {p: train_policy(run, profile, Job(base, seed, p), show=False) for p in ("sft", policy) if p in get_profile(profile).policies}
+    step = open_run(run).step(f"gallery/{base}-seed{seed}", {"n": n, "policy": policy}, {"scenes": scenes, **trained}, code=["evaluate"])
+    if step.state() == "done":
+        return step
+    from vr1kit import evaluate
+    from vr1kit.completions import parse_completion
+    from vr1kit.data import ask
+    from vr1kit.models import POLICIES, load_policy
+
+    step.begin()
+    sets = read_split(run, profile, "test")
+    chosen = [(sets[TOYBOX.name], r) for r in sets[TOYBOX.name].records[:n]]
+    chosen += [(sets[d], sets[d].records[0]) for d in (*SHIFTED_NAMES, *UNSEEN_NAMES)]
+    folders = {"base": POLICIES / base, **{p: s.path / "model" for p, s in trained.items() if p == "sft"}}
+    for folder in sorted(trained[policy].path.glob("model*")) if policy in trained else ():
+        folders[folder.name.removeprefix("model-") if folder.name != "model" else policy] = folder
+    rows = [
+        {
+            "domain": data.name, "seed": int(r.image_path.stem.rsplit("_", 1)[1]), "labels": list(r.labels),
+            "boxes_xyxy_px": r.boxes_xyxy_px.tolist(), "answers": {},
+        }
+        for data, r in chosen
+    ]  # fmt: skip
+    for name, folder in folders.items():
+        loaded = load_policy(folder)
+        paths, prompts = [str(r.image_path) for _, r in chosen], [ask(r, list(d.categories)).prompt for d, r in chosen]
+        for row, (_, r), text in zip(rows, chosen, evaluate.answer_greedily(loaded, paths, prompts), strict=True):
+            parsed = parse_completion(text, loaded.write_boxes(np.zeros((0, 4)), r.width, r.height)[1])
+            boxes = loaded.read_boxes(parsed.boxes_xyxy, r.width, r.height)
+            row["answers"][name] = {"boxes_xyxy_px": boxes.tolist(), "labels": list(parsed.labels), "text": text}
+    step.write_json("gallery.json", rows)
+    step.finish({"pictures": len(rows)})
+    return step
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------------------
+def collect_rows(run: str, profile: str, jobs: Sequence[Job], split: str = "test") -> list[dict]:
+    """All results of evaluated jobs, sets included: main.csv's columns and `set`. The base is repeated for each seed."""
+    rows = []
+    for job in jobs:
+        step = evaluate_policy(run, profile, job, split, show=False)
+        for seed in get_profile(profile).seeds if job.policy == "base" else (job.seed,):
+            for r in read_csv(step.path / "rows.csv"):
+                row = {"base_policy": job.base, "seed": seed, "policy": job.tag or job.policy, **r}
+                rows.append({**row, "value": float(r["value"]), "n_images": int(r["n_images"])})
+    return rows
+
+
+def main_table(rows: Sequence[dict]) -> list[dict]:
+    """Means over sets only, in main.csv's columns."""
+    return [{c: r[c] for c in MAIN_COLUMNS} for r in rows if r["set"] == "mean"]
