@@ -15,9 +15,9 @@ ORDER = (
     "boxes", "coordinates", "completions", "matching", "rewards",  # what an answer is worth: no torch
     "files", "provenance", "runs",  # where results live: standard library and numpy
     "prompts", "sprites", "scenes", "data",  # what there is to see and to ask
-    "credit", "settings", "profiles",  # how much of it, and by which rules
+    "credit", "settings", "profiles", "jobs",  # how much of it, and by which rules
     "tiny", "models", "pretrain", "decoding", "grpo", "sft",  # who answers, and how it learns
-    "evaluate", "study", "figures", "report",  # what came of it
+    "intervals", "evaluate", "study", "workers", "publish", "figures", "report",  # what came of it
     "terminal", "reproduce", "cli",  # how it is started
 )  # fmt: skip
 WITHOUT_TORCH = ("boxes", "coordinates", "completions", "matching", "rewards", "data", "runs")

@@ -121,7 +121,81 @@ def run_profiles(arguments: argparse.Namespace) -> int:
     return 0
 
 
-SUBCOMMANDS = (add_reproduce, add_status, add_profiles)
+def add_study(subcommands: Any) -> None:
+    parser = _add(subcommands, "study", run_study, "train and test every policy of a profile, without notebooks", """\
+examples:
+  vr1kit study --run full --profile published            # three seeds, both base policies
+  vr1kit study --run full --profile published --part sweeps
+
+The same command continues an interrupted study; done jobs are found, not repeated.""")  # fmt: skip
+    parser.add_argument("--run", default="full", metavar="NAME", help="folder under runs/ (default: full)")
+    parser.add_argument("--profile", default="published", help="see `vr1kit profiles` (default: published)")
+    parts = ("policies", "ablations", "sweeps", "gallery")
+    parser.add_argument("--part", choices=parts, action="append", help="only this part; may be repeated (default: all but sweeps)")
+
+
+def run_study(arguments: argparse.Namespace) -> int:
+    from vr1kit.jobs import list_ablations, list_jobs, list_sweeps
+    from vr1kit.profiles import get_profile
+    from vr1kit.study import collect_gallery
+    from vr1kit.workers import run_jobs
+
+    run, name = arguments.run, arguments.profile
+    profile, parts = get_profile(name), arguments.part or ["policies", "gallery", "ablations"]
+    if "policies" in parts:
+        run_jobs(run, name, list_jobs(name))
+    if "gallery" in parts:
+        for base in profile.base_policies:
+            collect_gallery(run, name, base, profile.seeds[0])
+    if "ablations" in parts:
+        run_jobs(run, name, list_ablations(name), split="val")
+    if "sweeps" in parts:
+        run_jobs(run, name, list_sweeps(name), split="val")
+    return 0
+
+
+def add_publish(subcommands: Any) -> None:
+    parser = _add(subcommands, "publish", run_publish, "copy a finished run's small files to runs/published", """\
+example:
+  vr1kit publish full""")  # fmt: skip
+    parser.add_argument("run", metavar="RUN", help="a finished run under runs/")
+
+
+def run_publish(arguments: argparse.Namespace) -> int:
+    from vr1kit.publish import publish
+
+    print(f"published in {publish(arguments.run).path}")
+    return 0
+
+
+def add_pretrain(subcommands: Any) -> None:
+    parser = _add(subcommands, "pretrain", run_pretrain, "make the two base policies again, from drawn pictures alone", """\
+example:
+  vr1kit pretrain --out runs/base          # about an hour on two cores; finished stages are kept""")  # fmt: skip
+    parser.add_argument("--out", default="runs/base", metavar="FOLDER", help="where stages, log and policies go")
+    for field, (value, what) in PRETRAIN_SIZES.items():
+        parser.add_argument("--" + field.replace("_", "-"), type=int, default=value, metavar="N", help=f"{what} (default: {value})")
+
+
+PRETRAIN_SIZES = {
+    "pictures": (48_000, "pictures drawn"),
+    "warm_up_steps": (800, "steps of the tower's warm-up"),
+    "clean_steps": (2000, "steps on clean answers"),
+    "mixed_steps": (500, "steps on answers of mixed quality"),
+    "seed": (0, "seed"),
+}
+
+
+def run_pretrain(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from vr1kit.pretrain import make_base_policies
+
+    make_base_policies(Path(arguments.out), **{name: getattr(arguments, name) for name in PRETRAIN_SIZES})
+    return 0
+
+
+SUBCOMMANDS = (add_reproduce, add_status, add_profiles, add_study, add_publish, add_pretrain)
 
 
 def _add(subcommands: Any, name: str, run: Any, summary: str, examples: str) -> argparse.ArgumentParser:

@@ -59,7 +59,7 @@ def assign_object_credit(
         if credit.surplus:
             for p, item in enumerate(spans):
                 if p not in matched:
-                    for span in (*item.numbers, item.label):
+                    for span in (*item.numbers, _word(item.label)):
                         out[i][_tokens(token_ends[i], span)] = credit.surplus
     for boxes in found.values():
         if len(boxes) < MIN_BOXES:
@@ -74,8 +74,13 @@ def assign_object_credit(
                 for span in item.numbers:
                     out[i][_tokens(token_ends[i], span)] = a_box
             if credit.labels:
-                out[i][_tokens(token_ends[i], item.label)] = a_label
+                out[i][_tokens(token_ends[i], _word(item.label))] = a_label
     return out
+
+
+def _word(label: Span) -> Span:
+    """A label without its quotes: the closing one may share a token with the decision to stop or go on."""
+    return label[0] + 1, label[1] - 1
 
 
 def _tokens(ends: np.ndarray, span: Span) -> slice:

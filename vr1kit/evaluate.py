@@ -7,8 +7,6 @@ counted. AP of a group of sets is the mean over sets, as for ODINW-13.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,8 @@ import torch
 from vr1kit.completions import parse_completion
 from vr1kit.data import DetectionSet, ask, read_image
 from vr1kit.decoding import generate
+from vr1kit.files import write_csv_atomic
+from vr1kit.intervals import Matches, find_matches, run_cocoeval
 from vr1kit.models import Policy
 
 SCORE = 0.99  # released code: every detection has this score
@@ -71,20 +71,11 @@ def to_detections(policy: Policy, data: DetectionSet, answers: Sequence[str]) ->
     return detections, counts
 
 
-def score_detections(annotations: Path, detections: Sequence[dict]) -> dict[str, float]:
-    """COCOeval's AP, AP50, AP75 and AR100 in percent."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    if not detections:
-        return dict.fromkeys(METRICS, 0.0)
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(annotations))
-        evaluation = COCOeval(truth, truth.loadRes(list(detections)), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return {name: 100 * float(evaluation.stats[place]) for name, place in METRICS.items()}
+def score_detections(annotations: Path, detections: Sequence[dict]) -> tuple[dict[str, float], Matches]:
+    """COCOeval's AP, AP50, AP75 and AR100 in percent, and its matches (for intervals)."""
+    evaluation = run_cocoeval(annotations, detections)
+    values = np.zeros(12) if evaluation is None else evaluation.stats
+    return {name: 100 * float(values[place]) for name, place in METRICS.items()}, find_matches(evaluation, annotations)
 
 
 @dataclass(frozen=True)
@@ -96,11 +87,12 @@ class Suites:
 
 
 def evaluate_policy(
-    policy: Policy, suites: Suites, predictions: Path | None = None, progress: Callable[[Iterable], Iterable] = iter, batch: int = 64
+    policy: Policy, suites: Suites, folder: Path | None = None, progress: Callable[[Iterable], Iterable] = iter, batch: int = 64
 ) -> list[dict]:
     """Rows {suite, set, metric, value, n_images}; `set` is "mean" for a suite's average over its sets.
 
-    All answers are kept in `predictions` (JSONL: suite, set, image_id, answer) if given.
+    In `folder`, if given, are kept: predictions.jsonl (suite, set, image_id, answer), matches/<set>.npz (for intervals) and
+    counts.csv (boxes, unknown labels, malformed answers per set).
     """
     jobs = [(suite, data, record) for suite, sets in suites.groups.items() for data in sets for record in data.records]
     prompts = [ask(record, list(data.categories)).prompt for _, data, record in jobs]
@@ -108,27 +100,34 @@ def evaluate_policy(
     prompts += [q["question"] for q in suites.questions]
     paths += [q["image"] for q in suites.questions]
     answers = answer_greedily(policy, paths, prompts, batch=batch, progress=progress)
-    if predictions is not None:
-        with open(predictions, "w", encoding="utf-8") as out:
+    if folder is not None:
+        (folder / "matches").mkdir(parents=True, exist_ok=True)
+        with open(folder / "predictions.jsonl", "w", encoding="utf-8") as out:
             for (suite, data, record), answer in zip(jobs, answers, strict=False):
                 out.write(json.dumps({"suite": suite, "set": data.name, "image_id": record.image_id, "answer": answer}) + "\n")
             for question, answer in zip(suites.questions, answers[len(jobs) :], strict=True):
                 row = {"suite": "questions", "set": question["kind"], "image_id": question["image_id"], "answer": answer}
                 out.write(json.dumps(row) + "\n")
-    rows, start = [], 0
+    rows, counted, start = [], [], 0
     for suite, sets in suites.groups.items():
         table = []
         for data in sets:
             chunk = answers[start : start + len(data.records)]
             start += len(data.records)
-            detections, _ = to_detections(policy, data, chunk)
-            table.append((data, score_detections(data.annotations, detections)))
+            detections, counts = to_detections(policy, data, chunk)
+            scores, matches = score_detections(data.annotations, detections)
+            table.append((data, scores))
+            counted.append({"suite": suite, "set": data.name, "pictures": len(data.records), **counts})
+            if folder is not None:
+                matches.save(folder / "matches" / f"{data.name}.npz")
         for metric in METRICS:
             for data, scores in table:
                 if len(table) > 1:
                     rows.append(_row(suite, data.name, metric, scores[metric], len(data.records)))
             mean = float(np.mean([scores[metric] for _, scores in table]))
             rows.append(_row(suite, "mean", metric, mean, sum(len(data.records) for data, _ in table)))
+    if folder is not None:
+        write_csv_atomic(folder / "counts.csv", counted)
     if suites.questions:
         right = [a.strip() == q["answer"] for a, q in zip(answers[start:], suites.questions, strict=True)]
         for kind in sorted({q["kind"] for q in suites.questions}):

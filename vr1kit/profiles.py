@@ -56,7 +56,8 @@ class Profile:
     sft_equal_epochs: float = 8.0  # as many epochs as take Vision-R1's time (measured; see notebook 04)
     grpo: Mapping[str, GrpoSettings] = field(default_factory=lambda: {"mixed": GrpoSettings(), "converged": GrpoSettings()})
     ablation_seeds: tuple[int, ...] = (0,)
-    ablations: tuple[str, ...] = ("rewards",)
+    ablations: tuple[str, ...] = ("all_rewards", "precision_only", "precision_recall", "never_switch")
+    ablation_steps: int = 50
     workers: int = 2  # jobs side by side, one thread each
     minutes: Mapping[str, float] = field(
         default_factory=lambda: {
@@ -73,7 +74,7 @@ PROFILES: dict[str, Profile] = {
         replace(TINY, name="published", purpose="three seeds and every ablation: what runs/published holds", seeds=(0, 1, 2)),
         replace(
             TINY, name="smoke", purpose="one minute, to see that all parts fit; its numbers mean nothing",
-            pictures=Pictures((40, 2), (8, 1), (12, 2, 2), 12), mix=Mix(12, 13, 7), sft_equal_epochs=2.0,
+            pictures=Pictures((40, 2), (8, 1), (12, 2, 2), 12), mix=Mix(12, 13, 7), ablation_steps=2, ablations=("all_rewards",), sft_equal_epochs=2.0,
             grpo={b: GrpoSettings(steps=4, prompts_per_step=4, num_generations=4, save_steps=2) for b in ("mixed", "converged")},
             minutes=dict.fromkeys(TINY.minutes, 0.5),
         ),

@@ -5,19 +5,16 @@
     runs/NAME/policies/mixed-seed0-vision_r1/     model, log.jsonl
     runs/NAME/evaluation/mixed-seed0-vision_r1/   rows.csv, predictions.jsonl
 
-Policies are independent of each other (but `sft_vision_r1`, which starts from `sft`), so `run_jobs` trains them side by side,
-one process and one thread each; a killed run continues from each job's last checkpoint.
+Policies are independent of each other (but `sft_vision_r1`, which starts from `sft`), so
+`vr1kit.workers` trains them side by side. Nothing here knows which profile it runs.
 """
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +22,11 @@ from tqdm.auto import tqdm
 
 from vr1kit.data import DetectionSet, Example, Part, curate, read_coco, to_dataset
 from vr1kit.files import file_hash
+from vr1kit.jobs import Job, resolve
 from vr1kit.profiles import SHIFTED_NAMES, SPLITS, UNSEEN_NAMES, Profile, domains_of, get_profile
 from vr1kit.runs import Step, open_run, read_csv, read_json
 from vr1kit.scenes import TOYBOX, ask_question, draw_scene, write_scenes
-from vr1kit.settings import GrpoSettings, SftSettings
+from vr1kit.settings import SftSettings
 
 MAIN_COLUMNS = ("base_policy", "seed", "policy", "suite", "metric", "value", "n_images")
 
@@ -146,37 +144,6 @@ def load_suites(run: str, profile: str, split: str = "test"):
 
 
 # --- policies -------------------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Job:
-    """One policy to train and test. `settings` overrides the profile's (ablations); `name` is its folder."""
-
-    base: str
-    seed: int
-    policy: str
-    settings: GrpoSettings | SftSettings | None = None
-    tag: str = ""
-
-    @property
-    def name(self) -> str:
-        return f"{self.base}-base" if self.policy == "base" else f"{self.base}-seed{self.seed}-{self.tag or self.policy}"
-
-
-def resolve(job: Job, profile: Profile) -> GrpoSettings | SftSettings | None:
-    """The settings of a policy: the profile's, with what makes the policy what it is."""
-    if job.settings is not None:
-        return replace(job.settings, seed=job.seed)
-    sft, grpo = profile.sft, profile.grpo[job.base]
-    table = {
-        "base": None,
-        "sft": replace(sft, seed=job.seed),
-        "sft_equal_compute": replace(sft, epochs=profile.sft_equal_epochs, seed=job.seed),
-        "vision_r1": replace(grpo, credit="completion", seed=job.seed),
-        "vision_r1_object": replace(grpo, credit="object", seed=job.seed),
-        "sft_vision_r1": replace(grpo, credit="object", seed=job.seed),
-    }
-    return table[job.policy]
-
-
 def train_policy(run: str, profile: str, job: Job, show: bool = True) -> Step:
     """Train one policy, or find it trained. Returns its step; the model is in step.path / "model"."""
     from vr1kit.models import BASE_POLICIES, POLICIES
@@ -245,112 +212,10 @@ def evaluate_policy(run: str, profile: str, job: Job, split: str = "test", show:
 
     step.begin()
     bar = lambda it: tqdm(it, desc=f"testing {job.name}", disable=not show, mininterval=2)  # noqa: E731
-    rows = evaluate.evaluate_policy(load_policy(folder), load_suites(run, profile, split), step.path / "predictions.jsonl", bar)
+    rows = evaluate.evaluate_policy(load_policy(folder), load_suites(run, profile, split), step.path, bar)
     step.write_csv("rows.csv", rows)
     step.finish({f"{r['suite']}_{r['metric']}": r["value"] for r in rows if r["set"] == "mean"})
     return step
-
-
-# --- side by side -------------------------------------------------------------------------------------------------------------
-def list_jobs(profile: str) -> list[Job]:
-    """Every policy of the profile. Long ones first, but `sft` before what starts from it."""
-    p = get_profile(profile)
-    jobs = [Job(base, 0, "base") for base in p.base_policies]
-    jobs += [Job(b, s, policy) for s in p.seeds for b in p.base_policies for policy in ("sft", "vision_r1_object", "vision_r1") if policy in p.policies]
-    jobs += [Job(b, s, policy) for s in p.seeds for b in p.base_policies for policy in ("sft_vision_r1", "sft_equal_compute") if policy in p.policies]
-    return jobs
-
-
-def run_jobs(run: str, profile: str, jobs: Sequence[Job], split: str = "test") -> list[Step]:
-    """Train and test jobs in `profile.workers` processes of one thread each; returns their evaluation steps in order.
-
-    Done jobs are found, not repeated; a killed job continues from its checkpoint when asked for again. If one fails, the others
-    that run are finished first, then RuntimeError tells the end of its log.
-    """
-    p, opened = get_profile(profile), open_run(run)
-    if opened.frozen:
-        return [evaluate_policy(run, profile, j, split) for j in jobs]
-    draw_data(run, profile)
-    for seed in sorted({j.seed for j in jobs}):
-        curate_mix(run, profile, seed)
-    (opened.path / "logs").mkdir(parents=True, exist_ok=True)
-    waiting, running, done = list(jobs), {}, []
-    failed: tuple[Job, BaseException] | None = None
-    bar = tqdm(total=sum(_steps(j, p) for j in jobs), unit="step", mininterval=5)
-    with bar, _one_thread_each(), ProcessPoolExecutor(p.workers, multiprocessing.get_context("spawn")) as pool:
-        while (waiting and not failed) or running:
-            for job in [j for j in waiting if not failed and len(running) < p.workers and not _must_wait(j, [*waiting, *running])]:
-                if len(running) < p.workers:
-                    waiting.remove(job)
-                    running[job] = pool.submit(_work, run, profile, job, split, opened.path / "logs" / f"{job.name}.log")
-            time.sleep(0.5)
-            for job, future in list(running.items()):
-                if future.done():
-                    del running[job]
-                    done.append(job)
-                    failed = failed or ((job, future.exception()) if future.exception() else None)
-            bar.set_description(" | ".join(_describe(run, j) for j in running) or "done", refresh=False)
-            bar.update(sum(_steps(j, p) for j in done) + sum(_progress(run, j)[0] for j in running) - bar.n)
-    if failed:
-        job, error = failed
-        tail = (opened.path / "logs" / f"{job.name}.log").read_text(errors="replace").strip().splitlines()[-12:]
-        raise RuntimeError(f"job {job.name} failed: {error}; its log ends:\n" + "\n".join(tail))
-    return [evaluate_policy(run, profile, j, split, show=False) for j in jobs]
-
-
-def _must_wait(job: Job, others: Sequence[Job]) -> bool:
-    """`sft_vision_r1` starts from `sft`, which another process may be about to train."""
-    return job.policy == "sft_vision_r1" and any((o.policy, o.base, o.seed, o.tag) == ("sft", job.base, job.seed, "") for o in others)
-
-
-def _steps(job: Job, profile: Profile) -> int:
-    settings = resolve(job, profile)
-    if settings is None:
-        return 0
-    if isinstance(settings, SftSettings):
-        return int(np.ceil(profile.mix.total / settings.batch) * settings.epochs)
-    return settings.steps
-
-
-def _progress(run: str, job: Job) -> tuple[int, float | None]:
-    """(last step, its reward) of a running job, from its log."""
-    log = open_run(run).path / "policies" / job.name / "log.jsonl"
-    if job.policy == "base" or not log.exists():
-        return 0, None
-    rows = open_run(run).find(f"policies/{job.name}").read_log()
-    return (rows[-1]["step"], rows[-1].get("reward")) if rows else (0, None)
-
-
-def _describe(run: str, job: Job) -> str:
-    step, reward = _progress(run, job)
-    return f"{job.name} {step}" + (f" reward {reward:.2f}" if reward is not None else "")
-
-
-@contextlib.contextmanager
-def _one_thread_each():
-    """Children read these when they import numpy and torch; two processes of one thread beat one of two here."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    before = {n: os.environ.get(n) for n in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _work(run: str, profile: str, job: Job, split: str, log: Path) -> None:
-    """In a worker: train and test one job; everything it says goes to its log file."""
-    with open(log, "a", buffering=1) as out:
-        os.dup2(out.fileno(), 1)
-        os.dup2(out.fileno(), 2)
-        import torch
-
-        torch.set_num_threads(1)
-        evaluate_policy(run, profile, job, split, show=False)
 
 
 # --- the same pictures before, after stage 1 and after stage 2 -----------------------------------------------------------------

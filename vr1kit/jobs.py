@@ -1,0 +1,99 @@
+"""Which policies a study trains: each is one job, settled by the profile. Plain data; nothing here imports torch."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+
+from vr1kit.profiles import Profile, get_profile
+from vr1kit.rewards import two_stage
+from vr1kit.settings import GrpoSettings, SftSettings
+
+
+@dataclass(frozen=True)
+class Job:
+    """One policy to train and test. `settings` overrides the profile's (ablations); `name` is its folder."""
+
+    base: str
+    seed: int
+    policy: str
+    settings: GrpoSettings | SftSettings | None = None
+    tag: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.base}-base" if self.policy == "base" else f"{self.base}-seed{self.seed}-{self.tag or self.policy}"
+
+
+def resolve(job: Job, profile: Profile) -> GrpoSettings | SftSettings | None:
+    """The settings of a policy: the profile's, with what makes the policy what it is."""
+    if job.settings is not None:
+        return replace(job.settings, seed=job.seed)
+    sft, grpo = profile.sft, profile.grpo[job.base]
+    table = {
+        "base": None,
+        "sft": replace(sft, seed=job.seed),
+        "sft_equal_compute": replace(sft, epochs=profile.sft_equal_epochs, seed=job.seed),
+        "vision_r1": replace(grpo, credit="completion", seed=job.seed),
+        "vision_r1_object": replace(grpo, credit="object", seed=job.seed),
+        "sft_vision_r1": replace(grpo, credit="object", seed=job.seed),
+    }
+    return table[job.policy]
+
+
+def list_jobs(profile: str) -> list[Job]:
+    """Every policy of the profile. Long ones first, but `sft` before what starts from it."""
+    p = get_profile(profile)
+    jobs = [Job(base, 0, "base") for base in p.base_policies]
+    jobs += [Job(b, s, policy) for s in p.seeds for b in p.base_policies for policy in ("sft", "vision_r1_object", "vision_r1") if policy in p.policies]
+    jobs += [Job(b, s, policy) for s in p.seeds for b in p.base_policies for policy in ("sft_vision_r1", "sft_equal_compute") if policy in p.policies]
+    return jobs
+
+
+#: What each ablation changes in the method's settings, with the paper's table it mirrors.
+ABLATIONS: dict[str, tuple[str, dict]] = {
+    "all_rewards": ("Table 4", {}),
+    "precision_only": ("Table 4", {"reward_weights": (0.0, 0.0, 1.0)}),
+    "precision_recall": ("Table 4", {"reward_weights": (0.0, 1.0, 1.0)}),
+    "never_switch": ("Tables 5, 10", {"schedule": two_stage(1.0)}),
+    "object_credit": ("ours", {"credit": "object"}),
+}
+
+
+def list_ablations(profile: str, base: str = "mixed") -> list[Job]:
+    """Short runs that differ from the first in one thing each; their tag says which."""
+    p = get_profile(profile)
+    short = replace(p.grpo[base], steps=p.ablation_steps, save_steps=p.ablation_steps, credit="completion")
+    return [
+        Job(base, seed, "vision_r1", replace(short, **ABLATIONS[name][1]), f"ablation-{name}")
+        for seed in p.ablation_seeds
+        for name in p.ablations
+    ]
+
+
+#: Hyper-parameters tried on the validation split, for baseline and method alike; chosen values are the profile's.
+SFT_SWEEP = {"learning_rate": (1e-4, 3e-4, 1e-3), "epochs": (1.0, 4.0, 8.0)}
+GRPO_SWEEP = {"learning_rate": (5e-5, 1e-4, 2e-4), "credit": ("completion", "object")}
+
+
+def list_sweeps(profile: str) -> list[Job]:
+    """One run per cell of both grids and per base policy, seed 0."""
+    p = get_profile(profile)
+    jobs = []
+    for base in p.base_policies:
+        for policy, start, grid in (("sft", p.sft, SFT_SWEEP), ("vision_r1", p.grpo[base], GRPO_SWEEP)):
+            for values in itertools.product(*grid.values()):
+                changes = dict(zip(grid, values, strict=True))
+                tag = f"sweep-{policy}-" + "-".join(f"{k}_{v}".replace(".0", "") for k, v in changes.items())
+                jobs.append(Job(base, 0, policy, replace(start, **changes), tag))
+    return jobs
+
+
+def count_steps(job: Job, profile: Profile) -> int:
+    settings = resolve(job, profile)
+    if settings is None:
+        return 0
+    if isinstance(settings, SftSettings):
+        return int(math.ceil(profile.mix.total / settings.batch) * settings.epochs)
+    return settings.steps

@@ -1,0 +1,40 @@
+"""Make a finished run part of the repository: its small files, copied to runs/published and frozen.
+
+Weights, pictures, datasets and full predictions stay behind; logs, tables, matches (for intervals), manifests and provenance go
+along, so that notebooks and figures show real results without training anything.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from vr1kit.runs import Run, RunError, open_run
+
+KEEP = (".json", ".jsonl", ".csv", ".npz", ".md")
+LEAVE = ("checkpoints", "model", "model-beginner", "dataset", "images", "logs", "notebooks")
+LEAVE_FILES = ("predictions.jsonl", "annotations.json", "attempt.json", "questions.json")
+
+
+def publish(source: str, target: str = "published") -> Run:
+    """Copy the small files of all finished steps of run `source` to run `target` and freeze it. Replaces what was there."""
+    run, out = open_run(source), open_run(target)
+    steps = [name for name in run.step_names() if not name.startswith("notebooks/")]
+    unfinished = [name for name in steps if not (run.path / name / "manifest.json").exists()]
+    if not steps or unfinished:
+        raise RunError(f"run '{source}' cannot be published: {'unfinished: ' + ', '.join(unfinished) if unfinished else 'it has no steps'}")
+    if run.frozen:
+        raise RunError(f"run '{source}' is itself published; publish the run that made it")
+    shutil.rmtree(out.path, ignore_errors=True)
+    for name in steps:
+        for path in sorted((run.path / name).rglob("*")):
+            if path.is_file() and _is_small(path.relative_to(run.path / name)):
+                place = out.path / name / path.relative_to(run.path / name)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, place)
+    out.freeze(f"Small files of run '{source}', made by: vr1kit study --run {source} --profile published; vr1kit publish {source}")
+    return out
+
+
+def _is_small(path: Path) -> bool:
+    return path.suffix in KEEP and path.name not in LEAVE_FILES and not set(path.parts[:-1]) & set(LEAVE)

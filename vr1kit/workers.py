@@ -1,0 +1,104 @@
+"""Jobs side by side: processes of one thread each, since on two cores two of one thread beat one of two.
+
+A killed run continues: done jobs are found by their steps, a half-done training resumes from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from vr1kit.jobs import Job, count_steps
+from vr1kit.profiles import get_profile
+from vr1kit.runs import Step, open_run
+from vr1kit.study import curate_mix, draw_data, evaluate_policy
+
+
+def run_jobs(run: str, profile: str, jobs: Sequence[Job], split: str = "test") -> list[Step]:
+    """Train and test jobs in `profile.workers` processes of one thread each; returns their evaluation steps in order.
+
+    Done jobs are found, not repeated; a killed job continues from its checkpoint when asked for again. If one fails, the others
+    that run are finished first, then RuntimeError tells the end of its log.
+    """
+    p, opened = get_profile(profile), open_run(run)
+    if opened.frozen:
+        return [evaluate_policy(run, profile, j, split) for j in jobs]
+    draw_data(run, profile)
+    for seed in sorted({j.seed for j in jobs}):
+        curate_mix(run, profile, seed)
+    (opened.path / "logs").mkdir(parents=True, exist_ok=True)
+    waiting, running, done = list(jobs), {}, []
+    failed: tuple[Job, BaseException] | None = None
+    bar = tqdm(total=sum(count_steps(j, p) for j in jobs), unit="step", mininterval=5)
+    with bar, _one_thread_each(), ProcessPoolExecutor(p.workers, multiprocessing.get_context("spawn")) as pool:
+        while (waiting and not failed) or running:
+            for job in [j for j in waiting if not failed and len(running) < p.workers and not _must_wait(j, [*waiting, *running])]:
+                if len(running) < p.workers:
+                    waiting.remove(job)
+                    running[job] = pool.submit(_work, run, profile, job, split, opened.path / "logs" / f"{job.name}.log")
+            time.sleep(0.5)
+            for job, future in list(running.items()):
+                if future.done():
+                    del running[job]
+                    done.append(job)
+                    failed = failed or ((job, future.exception()) if future.exception() else None)
+            bar.set_description(" | ".join(_describe(run, j) for j in running) or "done", refresh=False)
+            bar.update(sum(count_steps(j, p) for j in done) + sum(_progress(run, j)[0] for j in running) - bar.n)
+    if failed:
+        job, error = failed
+        tail = (opened.path / "logs" / f"{job.name}.log").read_text(errors="replace").strip().splitlines()[-12:]
+        raise RuntimeError(f"job {job.name} failed: {error}; its log ends:\n" + "\n".join(tail))
+    return [evaluate_policy(run, profile, j, split, show=False) for j in jobs]
+
+
+def _must_wait(job: Job, others: Sequence[Job]) -> bool:
+    """`sft_vision_r1` starts from `sft`, which another process may be about to train."""
+    return job.policy == "sft_vision_r1" and any((o.policy, o.base, o.seed, o.tag) == ("sft", job.base, job.seed, "") for o in others)
+
+
+def _progress(run: str, job: Job) -> tuple[int, float | None]:
+    """(last step, its reward) of a running job, from its log."""
+    log = open_run(run).path / "policies" / job.name / "log.jsonl"
+    if job.policy == "base" or not log.exists():
+        return 0, None
+    rows = open_run(run).find(f"policies/{job.name}").read_log()
+    return (rows[-1]["step"], rows[-1].get("reward")) if rows else (0, None)
+
+
+def _describe(run: str, job: Job) -> str:
+    step, reward = _progress(run, job)
+    return f"{job.name} {step}" + (f" reward {reward:.2f}" if reward is not None else "")
+
+
+@contextlib.contextmanager
+def _one_thread_each():
+    """Children read these when they import numpy and torch; two processes of one thread beat one of two here."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {n: os.environ.get(n) for n in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _work(run: str, profile: str, job: Job, split: str, log: Path) -> None:
+    """In a worker: train and test one job; everything it says goes to its log file."""
+    with open(log, "a", buffering=1) as out:
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+        import torch
+
+        torch.set_num_threads(1)
+        evaluate_policy(run, profile, job, split, show=False)
