@@ -12,7 +12,7 @@ from vr1kit.provenance import imported_modules
 PACKAGE = Path(__file__).parents[1] / "vr1kit"
 # A module may import those before it, never those after it. A new module gets its place here.
 ORDER = (
-    "boxes", "coordinates", "completions", "matching", "rewards",  # what an answer is worth: no torch
+    "boxes", "coordinates", "detections", "scan", "completions", "matching", "rewards",  # what an answer is worth: no torch
     "files", "provenance", "runs",  # where results live: standard library and numpy
     "prompts", "sprites", "scenes", "data",  # what there is to see and to ask
     "credit", "settings", "profiles", "jobs",  # how much of it, and by which rules

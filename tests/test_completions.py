@@ -316,7 +316,7 @@ def test_json_answers_agree_with_the_reference(answer, fenced):
 @given(ANSWERS)
 def test_fast_path_and_scan_agree_on_json(answer):
     fast = parse_completion(answer, SIZE)
-    scan = completions._Scan(answer, SIZE, completions._read_json_string).run()
+    scan = completions.Scan(answer, SIZE, completions.read_json_string).run()
     assert (fast.boxes_xyxy.tolist(), fast.labels, fast.reasons) == (
         scan.boxes_xyxy.tolist(),
         scan.labels,
