@@ -6,7 +6,13 @@ import pytest
 from vr1kit.data import read_coco
 from vr1kit.evaluate import METRICS, Suites, evaluate_policy, score_detections, to_detections
 from vr1kit.intervals import (
-    Matches, accumulate, bootstrap_suite, draw_weights, find_matches, interval, run_cocoeval,
+    Matches,
+    accumulate,
+    bootstrap_suite,
+    draw_weights,
+    find_matches,
+    interval,
+    run_cocoeval,
 )  # fmt: skip
 from vr1kit.prompts import write_answer
 

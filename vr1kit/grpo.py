@@ -27,7 +27,7 @@ from trl import GRPOConfig, GRPOTrainer
 from vr1kit.credit import assign_object_credit
 from vr1kit.data import decode_images
 from vr1kit.decoding import generate, score_completions, supports_shared_prompts
-from vr1kit.models import Policy, freeze_tower, save_policy
+from vr1kit.models import LoadsOwnCheckpoints, Policy, freeze_tower, save_policy
 from vr1kit.rewards import Criteria, Schedule, Score, score_group
 from vr1kit.settings import GrpoSettings
 
@@ -113,7 +113,7 @@ class GroupedProcessor:
         return batch
 
 
-class VisionR1Trainer(GRPOTrainer):
+class VisionR1Trainer(LoadsOwnCheckpoints, GRPOTrainer):
     """trl's GRPOTrainer with shared prompts and object-level credit."""
 
     def __init__(self, *args, rewards: Rewards, settings: GrpoSettings, **kwargs):

@@ -90,33 +90,45 @@ def find_matches(evaluation, annotations: Path) -> Matches:
 
 
 def accumulate(matches: Matches, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """AP, AP50, AP75, AR100 in percent, (B,) each, for B weightings (B, I) of the pictures."""
-    b, (_, n_cats), n_thr = len(weights), matches.truths.shape, matches.hit.shape[1]
-    ap, ar = np.full((b, n_cats, n_thr), np.nan), np.full((b, n_cats, n_thr), np.nan)
+    """AP, AP50, AP75, AR100 in percent, (B,) each, for B weightings (B, I) of the pictures.
+
+    A picture of weight k stands k times in a row, with all its detections, as if its copies were pictures of their own.
+    """
+    (_, n_cats), n_thr = matches.truths.shape, matches.hit.shape[1]
+    ap, ar = np.full((len(weights), n_cats, n_thr), np.nan), np.full((len(weights), n_cats, n_thr), np.nan)
     positives = weights @ matches.truths  # (B, C)
     for c in range(n_cats):
         mine = np.flatnonzero(matches.category == c)
-        mine = mine[np.argsort(-matches.score[mine], kind="stable")]
-        w = weights[:, matches.picture[mine]].astype(float)  # (B, D)
-        seen = np.cumsum(w, axis=1)
-        for t in range(n_thr):
-            true = np.cumsum(w * matches.hit[mine, t], axis=1)  # (B, D)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                precision = np.nan_to_num(true / seen)
-                recall = true / positives[:, c : c + 1]
-            envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-            for k in np.flatnonzero(positives[:, c]):
-                if len(mine) == 0:
-                    ap[k, c, t] = ar[k, c, t] = 0.0
-                    continue
-                at = np.searchsorted(recall[k], RECALLS - 1e-12, side="left")
-                ap[k, c, t] = np.append(envelope[k], 0.0)[at].mean()
-                ar[k, c, t] = recall[k, -1]
+        mine = mine[np.argsort(matches.picture[mine], kind="stable")]
+        count = np.bincount(matches.picture[mine], minlength=len(matches.truths))  # detections per picture
+        start = np.cumsum(count) - count
+        one_score = len(np.unique(matches.score[mine])) <= 1
+        for k in np.flatnonzero(positives[:, c]):
+            drawn = np.repeat(np.arange(len(count)), weights[k])
+            lengths = count[drawn]
+            index = mine[np.repeat(start[drawn] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())]
+            if not one_score:
+                index = index[np.argsort(-matches.score[index], kind="stable")]
+            ap[k, c], ar[k, c] = _average_precision(matches.hit[index], positives[k, c])
     with np.errstate(invalid="ignore"):
         return {
             "AP": 100 * np.nanmean(ap, axis=(1, 2)), "AP50": 100 * np.nanmean(ap[..., 0], axis=1),
             "AP75": 100 * np.nanmean(ap[..., 5], axis=1), "AR100": 100 * np.nanmean(ar, axis=(1, 2)),
         }  # fmt: skip
+
+
+def _average_precision(hit: np.ndarray, positives: int) -> tuple[np.ndarray, np.ndarray]:
+    """COCO's AP and recall of one category, (T,) each, from hits (D, T) in ranking order."""
+    d, n_thr = hit.shape
+    if d == 0:
+        return np.zeros(n_thr), np.zeros(n_thr)
+    true = np.cumsum(hit, axis=0)  # (D, T)
+    precision = true / np.arange(1, d + 1)[:, None]
+    envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    envelope = np.vstack([envelope, np.zeros((1, n_thr))])
+    needed = np.ceil(RECALLS * positives - 1e-9)  # (101,) hits needed to reach each recall point
+    at = np.stack([np.searchsorted(true[:, t], needed, side="left") for t in range(n_thr)], axis=1)  # (101, T)
+    return np.take_along_axis(envelope, at, axis=0).mean(axis=0), true[-1] / positives
 
 
 def draw_weights(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:

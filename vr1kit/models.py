@@ -113,3 +113,19 @@ def freeze_tower(model) -> None:
     """Stop learning in the vision tower, merger included (ours: it steadies and speeds reinforcement at this size)."""
     visual = getattr(model, "visual", None) or model.model.visual
     visual.requires_grad_(False)
+
+
+class LoadsOwnCheckpoints:
+    """Mixin for trl trainers: resume with the weights that were saved.
+
+    transformers 5.23 saves this class under its older parameter names but, on resuming, loads them by their new ones: nothing
+    matches, a warning is all one sees, and training goes on from the base policy (tests/test_grpo.py would fail).
+    """
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        model = model or self.model
+        if hasattr(model, "peft_config"):  # adapters are saved by peft, under one name only
+            return super()._load_from_checkpoint(resume_from_checkpoint, model)
+        saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
+        model.load_state_dict(saved.state_dict())
+        return None

@@ -17,7 +17,7 @@ from trl import SFTConfig, SFTTrainer
 
 from vr1kit.data import decode_images
 from vr1kit.grpo import ProgressLog, _lora, _printer
-from vr1kit.models import Policy, freeze_tower
+from vr1kit.models import LoadsOwnCheckpoints, Policy, freeze_tower
 from vr1kit.prompts import write_answer
 from vr1kit.settings import SftSettings
 
@@ -38,6 +38,10 @@ class _SftLog(ProgressLog):
         self.bar.n = state.global_step
         self.bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
         self.bar.update(0)
+
+
+class BaselineTrainer(LoadsOwnCheckpoints, SFTTrainer):
+    """trl's SFTTrainer that resumes rightly."""
 
 
 def add_answers(dataset):
@@ -65,7 +69,7 @@ def train_sft(
         save_steps=s.save_steps, save_total_limit=1, report_to=[], disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
         bf16=False, fp16=False, gradient_checkpointing=False, dataloader_pin_memory=False,
     )  # fmt: skip
-    trainer = SFTTrainer(
+    trainer = BaselineTrainer(
         model=policy.model, args=config, train_dataset=decode_images(add_answers(dataset), root), processing_class=policy.processor,
         callbacks=[_SftLog(log, folder.name, show), *callbacks], peft_config=_lora(s.lora_rank),
     )  # fmt: skip
