@@ -17,8 +17,8 @@ ORDER = (
     "prompts", "sprites", "scenes", "data",  # what there is to see and to ask
     "credit", "settings", "profiles", "jobs",  # how much of it, and by which rules
     "tiny", "models", "pretrain", "decoding", "grpo", "sft",  # who answers, and how it learns
-    "intervals", "evaluate", "study", "workers", "publish", "results", "summary",  # what came of it
-    "tables", "style", "pictures", "figures", "report",  # and how it is shown
+    "intervals", "evaluate", "study", "workers", "publish", "results",  # what came of it
+    "tables", "summary", "style", "pictures", "figures", "page", "report",  # and how it is shown
     "terminal", "reproduce", "cli",  # how it is started
 )  # fmt: skip
 WITHOUT_TORCH = ("boxes", "coordinates", "completions", "matching", "rewards", "data", "runs")
