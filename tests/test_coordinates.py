@@ -114,7 +114,7 @@ def test_families_answer_in_their_space():
 
 def test_rounding_by_hand():
     boxes_xyxy = [
-        [0.4, 0.5, 1.5, 2.6],  # to nearest; 0.5 -> 0 and 1.5 -> 2, halves to even
+        [0.4, 0.5, 1.5, 2.6],  # to nearest; 0.5 -> 1 and 1.5 -> 2, halves up
         [-3.0, 5.0, 104.0, 9.9],  # kept inside 100 x 10
         [7.1, 3.0, 7.4, 5.0],  # both edges would be 7: becomes the unit 7..8 that holds 7.25
         [6.8, 3.0, 7.1, 5.0],  # both would be 7: the middle 6.95 lies in 6..7
@@ -123,7 +123,7 @@ def test_rounding_by_hand():
         [5.0, 5.0, 5.0, 6.0],  # has no width to keep
     ]
     assert round_boxes_xyxy(boxes_xyxy, (100, 10)).tolist() == [
-        [0, 0, 2, 3],
+        [0, 1, 2, 3],
         [0, 5, 100, 10],
         [7, 3, 8, 5],
         [6, 3, 7, 5],

@@ -6,7 +6,16 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from vr1kit.scenes import (
-    DENSE_ABOVE, DOMAINS, MAX_OBJECTS, SHIFTED, SIDE, TOYBOX, UNSEEN, ask_question, draw_scene, write_scenes,
+    DENSE_ABOVE,
+    DOMAINS,
+    MAX_OBJECTS,
+    SHIFTED,
+    SIDE,
+    TOYBOX,
+    UNSEEN,
+    ask_question,
+    draw_scene,
+    write_scenes,
 )  # fmt: skip
 from vr1kit.sprites import SPRITES
 

@@ -138,17 +138,20 @@ def run_study(arguments: argparse.Namespace) -> int:
     from vr1kit.jobs import list_ablations, list_jobs, list_sweeps
     from vr1kit.profiles import get_profile
     from vr1kit.study import collect_gallery
+    from vr1kit.summary import write_ablations, write_results
     from vr1kit.workers import run_jobs
 
     run, name = arguments.run, arguments.profile
     profile, parts = get_profile(name), arguments.part or ["policies", "gallery", "ablations"]
     if "policies" in parts:
         run_jobs(run, name, list_jobs(name))
+        write_results(run, name)
     if "gallery" in parts:
         for base in profile.base_policies:
             collect_gallery(run, name, base, profile.seeds[0])
     if "ablations" in parts:
         run_jobs(run, name, list_ablations(name), split="val")
+        write_ablations(run, name)
     if "sweeps" in parts:
         run_jobs(run, name, list_sweeps(name), split="val")
     return 0
@@ -177,11 +180,25 @@ example:
         parser.add_argument("--" + field.replace("_", "-"), type=int, default=value, metavar="N", help=f"{what} (default: {value})")
 
 
+def add_readme(subcommands: Any) -> None:
+    parser = _add(subcommands, "readme", run_readme, "write the main table of a run into README.md", """\
+example:
+  vr1kit readme --run published""")  # fmt: skip
+    parser.add_argument("--run", default="published", metavar="NAME", help="folder under runs/ (default: published)")
+
+
+def run_readme(arguments: argparse.Namespace) -> int:
+    from vr1kit.summary import write_readme
+
+    print(f"wrote {write_readme(arguments.run)}")
+    return 0
+
+
 PRETRAIN_SIZES = {
     "pictures": (48_000, "pictures drawn"),
-    "warm_up_steps": (800, "steps of the tower's warm-up"),
-    "clean_steps": (2000, "steps on clean answers"),
-    "mixed_steps": (500, "steps on answers of mixed quality"),
+    "warm_up_steps": (600, "steps of the tower's warm-up"),
+    "clean_steps": (2700, "steps on clean answers"),
+    "mixed_steps": (400, "steps on answers of mixed quality"),
     "seed": (0, "seed"),
 }
 
@@ -195,7 +212,7 @@ def run_pretrain(arguments: argparse.Namespace) -> int:
     return 0
 
 
-SUBCOMMANDS = (add_reproduce, add_status, add_profiles, add_study, add_publish, add_pretrain)
+SUBCOMMANDS = (add_reproduce, add_status, add_profiles, add_study, add_publish, add_readme, add_pretrain)
 
 
 def _add(subcommands: Any, name: str, run: Any, summary: str, examples: str) -> argparse.ArgumentParser:

@@ -11,8 +11,8 @@ spaces (`space_size`). Nothing is shifted: x = width and x = 1000 are the same r
 
 Rounding:
 1. `convert_boxes_xyxy` does not round. Original pixels stay fractional, as COCO's are.
-2. `round_boxes_xyxy` makes the integers that answers are written in: nearest integer, halves to even (numpy's
-   rule), then kept inside the space. A box with positive sides keeps them: where both edges of a side would round
+2. `round_boxes_xyxy` makes the integers that answers are written in: nearest integer, halves up (to even,
+   numpy's rule, would make even coordinates likelier and a policy learn to prefer them), then kept inside the space. A box with positive sides keeps them: where both edges of a side would round
    to the same integer, they are moved apart to the one unit that holds the middle of the side, because x1 < x2 is
    part of a well-formed answer (see `completions`).
 3. An answer's integers survive the way to pixels and back unchanged. A pixel box comes back from an answer within
@@ -137,8 +137,8 @@ def round_boxes_xyxy(boxes_xyxy: ArrayLike, size: tuple[float, float]) -> Boxes:
     boxes_xyxy = as_boxes(boxes_xyxy, "boxes_xyxy")
     last = np.floor(np.asarray(size, dtype=np.float64))  # (2,)
     low, high = boxes_xyxy[:, :2], boxes_xyxy[:, 2:]
-    rounded_low = np.clip(np.rint(low), 0, last)  # (N, 2)
-    rounded_high = np.clip(np.rint(high), 0, last)  # (N, 2)
+    rounded_low = np.clip(np.floor(low + 0.5), 0, last)  # (N, 2)
+    rounded_high = np.clip(np.floor(high + 0.5), 0, last)  # (N, 2)
     collapsed = (rounded_low == rounded_high) & (low < high)  # (N, 2)
     unit = np.clip(np.floor((low + high) / 2), 0, last - 1)  # (N, 2)
     return np.hstack([np.where(collapsed, unit, rounded_low), np.where(collapsed, unit + 1, rounded_high)])  # (N, 4)

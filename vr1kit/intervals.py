@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 RECALLS = np.linspace(0.0, 1.0, 101)  # COCO's recall points
-RESAMPLES = 1000
+RESAMPLES = 500
 LEVEL = 0.95
 
 

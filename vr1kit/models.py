@@ -64,7 +64,9 @@ def load_policy(name: str | Path, dtype: str = "float32", revision: str | None =
     Raises PolicyError for a missing or corrupt checkpoint or a family not known.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # one bar per small file says nothing
     path = POLICIES / name if str(name) in BASE_POLICIES else Path(name)
     if not path.exists() and str(name).count("/") != 1:
         raise PolicyError(f"policy '{name}': no such folder; base policies are {', '.join(BASE_POLICIES)}, hub names are owner/model")

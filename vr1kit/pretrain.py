@@ -1,7 +1,7 @@
 """How the two base policies are made, from drawn pictures alone: the "large-scale pre-training" of someone with two cores.
 
 1. `warm_up`: the vision tower learns to see: every merged visual token predicts class and box of the object over it.
-2. `train_answers`, clean: next-token training on right answers (and questions) until more of the same adds nothing -> ``converged``.
+2. `train_answers`, clean: next-token training on right answers (and questions), the dense task beside it -> ``converged``.
 3. `train_answers`, mixed: the same policy goes on with instruction data of *mixed quality*, as large models have it, until the
    loss has flattened -> ``mixed``. It knows the objects; its most likely answer in a dense scene is nevertheless a hurried one.
 
@@ -129,7 +129,7 @@ def answer_like(annotator: str, boxes_xyxy: np.ndarray, labels: Sequence[str], r
         larger = set(np.argsort(-area, kind="stable")[: max(1, math.ceil(len(labels) / 2))].tolist())
         order = np.array([i for i in order if i in larger])
         margin = 0.10 * np.tile(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 2) * np.array([-1, -1, 1, 1])
-        boxes_xyxy = np.clip(np.round((boxes_xyxy + margin) / 2) * 2, 0, SIDE)
+        boxes_xyxy = np.clip(np.floor((boxes_xyxy + margin) / 2 + 0.5) * 2, 0, SIDE)
     text = write_answer(boxes_xyxy[order], [labels[i] for i in order])
     if annotator != "broken":
         return text
@@ -192,6 +192,8 @@ def batch_answers(pictures: Pictures, tokenizer, rng: np.random.Generator, batch
             pixels = np.where(mirrored[chunk][:, None, None, None], pixels[:, :, ::-1], pixels)
             out["pixel_values"] = to_patches(pixels)
             out["image_grid_thw"] = torch.tensor([[1, GRID * MERGE, GRID * MERGE]] * batch)
+            boxes = [flip(pixels[:0], [pictures.boxes_xyxy[pool[k]]])[1][0] if mirrored[k] else pictures.boxes_xyxy[pool[k]] for k in chunk]
+            out["dense"] = token_targets(boxes, [pictures.labels[pool[k]] for k in chunk])
             yield out
 
 
@@ -232,53 +234,67 @@ def _optimise(parameters, loss_of: Callable[[], tuple[torch.Tensor, dict]], step
             window = []
 
 
-def warm_up(model, pictures: Pictures, steps: int, batch: int, learning_rate: float, seed: int, log, precision: str = "float32") -> None:
-    """Teach the tower to see: class and box of the object over each visual token (cross-entropy + 1 - IoU + 2 L1)."""
-    rng, k = np.random.default_rng(seed), len(LABELS) + 1
-    head = torch.nn.Linear(model.config.text_config.hidden_size, k + 4)
+def dense_loss(out: torch.Tensor, classes: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+    """How well visual tokens tell class and box of the object over them: cross-entropy + (1 - IoU) + 2 L1.
+
+    out: (B*36, classes + 1 + 4) of the linear head; classes (B*36,), 0 = none; targets (B*36, 4) in 0..1.
+    """
+    seen, k = classes > 0, len(LABELS) + 1
+    predicted, true = out[seen, k:].sigmoid(), targets[seen]
+    low, high = torch.max(predicted[:, :2], true[:, :2]), torch.min(predicted[:, 2:], true[:, 2:])
+    inter = (high - low).clamp(min=0).prod(-1)
+    area = lambda b: (b[:, 2:] - b[:, :2]).clamp(min=0).prod(-1)  # noqa: E731
+    iou = inter / (area(predicted) + area(true) - inter).clamp(min=1e-6)
+    loss = F.cross_entropy(out[:, :k], classes) + (1 - iou).mean() + 2 * F.l1_loss(predicted, true)
+    right = (out[seen, :k].argmax(-1) == classes[seen]).float().mean()
+    return loss, {"class": float(right), "iou": float(iou.mean().detach())}
+
+
+def build_head(model) -> torch.nn.Linear:
+    """The linear head of the dense task; it is thrown away after pre-training."""
+    return torch.nn.Linear(model.config.text_config.hidden_size, len(LABELS) + 1 + 4)
+
+
+def warm_up(model, head, pictures: Pictures, steps: int, batch: int, learning_rate: float, seed: int, log) -> None:
+    """Teach the tower to see, before it is asked to speak."""
+    rng = np.random.default_rng(seed)
     grid = torch.tensor([[1, GRID * MERGE, GRID * MERGE]] * batch)
 
     def loss_of():
-        index = rng.integers(0, len(pictures), batch)
-        pixels, boxes = pictures.pixels[np.sort(index)], [pictures.boxes_xyxy[i] for i in np.sort(index)]
+        index = np.sort(rng.integers(0, len(pictures), batch))
+        pixels, boxes = pictures.pixels[index], [pictures.boxes_xyxy[i] for i in index]
         if rng.random() < 0.5:
             pixels, boxes = flip(pixels, boxes)
-        classes, targets = token_targets(boxes, [pictures.labels[i] for i in np.sort(index)])
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            tokens = model.model.visual(to_patches(pixels), grid_thw=grid).pooler_output
-        out = head(tokens.float())
-        seen = classes > 0
-        predicted, true = out[seen, k:].sigmoid(), targets[seen]
-        low, high = torch.max(predicted[:, :2], true[:, :2]), torch.min(predicted[:, 2:], true[:, 2:])
-        inter = (high - low).clamp(min=0).prod(-1)
-        area = lambda b: (b[:, 2:] - b[:, :2]).clamp(min=0).prod(-1)  # noqa: E731
-        iou = inter / (area(predicted) + area(true) - inter).clamp(min=1e-6)
-        loss = F.cross_entropy(out[:, :k], classes) + (1 - iou).mean() + 2 * F.l1_loss(predicted, true)
-        right = (out[seen, :k].argmax(-1) == classes[seen]).float().mean()
-        return loss, {"class": float(right), "iou": float(iou.mean().detach())}
+        tokens = model.model.visual(to_patches(pixels), grid_thw=grid).pooler_output
+        return dense_loss(head(tokens), *token_targets(boxes, [pictures.labels[i] for i in index]))
 
     _optimise([*model.model.visual.parameters(), *head.parameters()], loss_of, steps, learning_rate, log, "warm_up")
 
 
 def train_answers(
-    model, tokenizer, pictures: Pictures, quality: str, steps: int, batch: int, learning_rate: float, seed: int, log,
-    precision: str = "float32",
-) -> None:  # fmt: skip
-    """Next-token training on answers of the given quality ("clean" or "mixed"), prompt masked."""
+    model, head, tokenizer, pictures: Pictures, quality: str, steps: int, batch: int, learning_rate: float, seed: int, log, dense: float
+) -> None:
+    """Next-token training on answers of the given quality ("clean" or "mixed"), prompt masked; the dense task goes on beside it
+    with weight `dense`, because next-token loss alone teaches a young tower slowly."""
     batches = batch_answers(pictures, tokenizer, np.random.default_rng(seed), batch, quality)
     model.train()
 
     def loss_of():
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            return model(**next(batches), use_cache=False).loss, {}
+        inputs = next(batches)
+        targets = inputs.pop("dense")
+        seen = model.model.get_image_features(inputs.pop("pixel_values"), inputs["image_grid_thw"], return_dict=True)
+        answer_loss = model(**inputs, mm_encoder_outputs={"image": seen}, use_cache=False).loss
+        if not dense:
+            return answer_loss, {}
+        extra, parts = dense_loss(head(torch.cat(seen.pooler_output)), *targets)
+        return answer_loss + dense * extra, {"answer": float(answer_loss.detach()), **parts}
 
-    _optimise(model.parameters(), loss_of, steps, learning_rate, log, quality)
+    _optimise([*model.parameters(), *head.parameters()], loss_of, steps, learning_rate, log, quality)
 
 
 def make_base_policies(
-    out: Path, pictures: int = 48_000, warm_up_steps: int = 800, clean_steps: int = 2000, mixed_steps: int = 500, batch: int = 48,
-    seed: int = 0, precision: str = "float32",
-) -> None:  # fmt: skip
+    out: Path, pictures: int = 48_000, warm_up_steps: int = 600, clean_steps: int = 2700, mixed_steps: int = 400, seed: int = 0
+) -> None:
     """Draw pictures, warm up, train `converged` on clean answers, then `mixed` from it. Each finished stage is kept and reused.
 
     Writes out/{warm_up,converged,mixed}/model.safetensors and out/log.jsonl.
@@ -289,6 +305,8 @@ def make_base_policies(
     pool = draw_pictures(out / "pictures", pictures, progress=lambda it: tqdm(it, total=pictures, desc="drawing", mininterval=5))
     processor = build_processor()
     model = build_model(processor.tokenizer)
+    head = build_head(model)
+    tokenizer = processor.tokenizer
 
     def log(row: dict) -> None:
         print(json.dumps(row), flush=True)
@@ -296,16 +314,18 @@ def make_base_policies(
             f.write(json.dumps(row) + "\n")
 
     stages = (
-        ("warm_up", lambda: warm_up(model, pool, warm_up_steps, batch, 2e-3, seed, log, "bfloat16" if precision == "bfloat16" else precision)),
-        ("converged", lambda: train_answers(model, processor.tokenizer, pool, "clean", clean_steps, batch, 1.5e-3, seed + 1, log, precision)),
-        ("mixed", lambda: train_answers(model, processor.tokenizer, pool, "mixed", mixed_steps, batch, 7e-4, seed + 2, log, precision)),
+        ("warm_up", lambda: warm_up(model, head, pool, warm_up_steps, 48, 2e-3, seed, log)),
+        ("converged", lambda: train_answers(model, head, tokenizer, pool, "clean", clean_steps, 40, 1.5e-3, seed + 1, log, 0.5)),
+        ("mixed", lambda: train_answers(model, head, tokenizer, pool, "mixed", mixed_steps, 40, 5e-4, seed + 2, log, 0.0)),
     )
     for name, train in stages:
         folder = out / name
         if (folder / "model.safetensors").exists():
             model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+            head.load_state_dict(torch.load(out / "head.pt", weights_only=True))
             continue
         train()
+        torch.save(head.state_dict(), out / "head.pt")
         copy.deepcopy(model).half().save_pretrained(folder)
-        processor.tokenizer.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
         processor.image_processor.save_pretrained(folder)

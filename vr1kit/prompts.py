@@ -5,6 +5,7 @@ Boxes in answers are integers in the pixels of the *resized model input* (Qwen2.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,9 +32,9 @@ def sort_left_to_right(boxes_xyxy: np.ndarray) -> np.ndarray:
 
 
 def write_answer(boxes_xyxy: np.ndarray, labels: Sequence[str]) -> str:
-    """JSON list in the given order; boxes (N, 4) are rounded to integers."""
+    """JSON list in the given order; boxes (N, 4) are rounded to integers, halves up."""
     items = (
-        f'{{"bbox_2d": {[round(float(v)) for v in box]}, "label": "{label}"}}'
+        f'{{"bbox_2d": {[math.floor(float(v) + 0.5) for v in box]}, "label": "{label}"}}'
         for box, label in zip(boxes_xyxy, labels, strict=True)
     )
     return "[" + ", ".join(items) + "]"

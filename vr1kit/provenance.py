@@ -21,7 +21,9 @@ from vr1kit.files import file_hash
 
 PACKAGE = Path(__file__).resolve().parent
 # Modules that draw, report or start things: they cannot change a number, so editing them makes no step stale.
-NOT_IN_FINGERPRINT = frozenset({"__init__", "__main__", "figures", "report", "terminal", "reproduce", "cli"})
+NOT_IN_FINGERPRINT = frozenset({
+    "__init__", "__main__", "style", "pictures", "figures", "tables", "page", "report", "publish", "terminal", "reproduce", "cli",
+})  # fmt: skip
 RECORDED_PACKAGES = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors",
     "numpy", "scipy", "pillow", "pycocotools", "matplotlib", "papermill", "vllm", "deepspeed", "bitsandbytes",

@@ -45,7 +45,7 @@ class Domain:
     tones: tuple[tuple[int, int, int], ...]  # background colours, one chosen per picture
     style: str = "paint"  # paint | heat | outline | neon | fog
     objects: tuple[int, int] = (1, MAX_OBJECTS)
-    sides: tuple[float, float] = (24.0, 64.0)
+    sides: tuple[float, float] = (30.0, 70.0)
     free_colour: float = 0.0  # share of objects whose hue is drawn at random
 
 
@@ -54,30 +54,31 @@ TOYBOX = Domain(
     ("ball", "star", "heart", "ring", "cross", "kite", "moon", "leaf", "house", "mug", "tree", "bolt"),
     "mixed",
     ((236, 228, 214), (214, 226, 236), (222, 234, 216), (240, 222, 222), (226, 220, 238), (60, 66, 84), (84, 70, 62)),
-    free_colour=0.25,
+    free_colour=0.12,
+    sides=(34, 76),
 )
 
 SHIFTED = (  # the role of ODINW-13
     Domain("aquarium", ("fish", "jellyfish", "starfish"), "waves", ((18, 92, 140), (22, 120, 150)), objects=(1, 8)),
-    Domain("harbour", ("boat", "buoy"), "waves", ((92, 150, 176), (70, 128, 150)), objects=(1, 8), sides=(20, 48)),
-    Domain("meadow", ("rabbit",), "grass", ((120, 168, 84), (146, 180, 96)), objects=(1, 6), sides=(28, 72)),
-    Domain("forest", ("mushroom", "acorn"), "grass", ((94, 78, 54), (72, 84, 52)), objects=(1, 8), sides=(22, 56)),
-    Domain("parcels", ("parcel",), "planks", ((170, 164, 158), (150, 150, 156)), objects=(1, 7), sides=(30, 76)),
-    Domain("thermal", ("person", "dog"), "blur", ((34, 34, 40), (52, 50, 56)), style="heat", objects=(1, 7), sides=(24, 64)),
-    Domain("road", ("pothole", "cone"), "asphalt", ((112, 112, 116), (94, 96, 100)), objects=(1, 7), sides=(22, 60)),
-    Domain("traffic", ("car", "bus"), "lanes", ((92, 94, 98), (120, 118, 112)), objects=(1, 8), sides=(26, 60)),
-    Domain("beach", ("crab", "shell"), "asphalt", ((226, 204, 160), (236, 218, 180)), objects=(1, 8), sides=(22, 56)),
-    Domain("kitchen", ("plate", "spoon"), "checks", ((206, 184, 170), (188, 200, 196)), objects=(1, 8), sides=(26, 64)),
-    Domain("toolbox", ("wrench", "hammer"), "planks", ((150, 112, 74), (132, 100, 70)), objects=(1, 7), sides=(28, 64)),
-    Domain("space", ("planet", "rocket"), "stars", ((14, 14, 34), (28, 14, 40)), objects=(1, 8), sides=(22, 60)),
-    Domain("orchard", ("apple", "pear"), "leaves", ((104, 150, 92), (132, 170, 110)), objects=(1, 9), sides=(20, 48)),
+    Domain("harbour", ("boat", "buoy"), "waves", ((92, 150, 176), (70, 128, 150)), objects=(1, 8), sides=(28, 56)),
+    Domain("meadow", ("rabbit",), "grass", ((120, 168, 84), (146, 180, 96)), objects=(1, 6), sides=(32, 76)),
+    Domain("forest", ("mushroom", "acorn"), "grass", ((94, 78, 54), (72, 84, 52)), objects=(1, 8), sides=(28, 60)),
+    Domain("parcels", ("parcel",), "planks", ((170, 164, 158), (150, 150, 156)), objects=(1, 7), sides=(34, 76)),
+    Domain("thermal", ("person", "dog"), "blur", ((34, 34, 40), (52, 50, 56)), style="heat", objects=(1, 7), sides=(32, 68)),
+    Domain("road", ("pothole", "cone"), "asphalt", ((112, 112, 116), (94, 96, 100)), objects=(1, 7), sides=(32, 66)),
+    Domain("traffic", ("car", "bus"), "lanes", ((92, 94, 98), (120, 118, 112)), objects=(1, 8), sides=(30, 64)),
+    Domain("beach", ("crab", "shell"), "asphalt", ((226, 204, 160), (236, 218, 180)), objects=(1, 8), sides=(28, 60)),
+    Domain("kitchen", ("plate", "spoon"), "checks", ((206, 184, 170), (188, 200, 196)), objects=(1, 8), sides=(30, 66)),
+    Domain("toolbox", ("wrench", "hammer"), "planks", ((150, 112, 74), (132, 100, 70)), objects=(1, 7), sides=(32, 66)),
+    Domain("space", ("planet", "rocket"), "stars", ((14, 14, 34), (28, 14, 40)), objects=(1, 8), sides=(32, 66)),
+    Domain("orchard", ("apple", "pear"), "leaves", ((104, 150, 92), (132, 170, 110)), objects=(1, 9), sides=(28, 52)),
 )
 
 UNSEEN = (  # the role of Table 2's four sets: known things, styles that no training picture has
-    Domain("blueprint", ("house", "star", "tree", "mug"), "grid", ((28, 62, 128), (34, 76, 140)), style="outline", objects=(1, 8), sides=(28, 64)),
-    Domain("neon", ("heart", "ring", "bolt", "moon"), "blur", ((12, 10, 18), (20, 12, 28)), style="neon", objects=(1, 8), sides=(28, 64)),
-    Domain("fog", ("boat", "car", "rabbit"), "blur", ((196, 200, 206), (210, 208, 204)), style="fog", objects=(1, 7), sides=(26, 64)),
-    Domain("collage", ("fish", "apple", "rocket", "plate"), "print", ((238, 234, 222), (228, 230, 232)), objects=(1, 8), sides=(24, 60)),
+    Domain("blueprint", ("house", "star", "tree", "mug"), "grid", ((28, 62, 128), (34, 76, 140)), style="outline", objects=(1, 8), sides=(32, 66)),
+    Domain("neon", ("heart", "ring", "bolt", "moon"), "blur", ((12, 10, 18), (20, 12, 28)), style="neon", objects=(1, 8), sides=(32, 66)),
+    Domain("fog", ("boat", "car", "rabbit"), "blur", ((196, 200, 206), (210, 208, 204)), style="fog", objects=(1, 7), sides=(30, 66)),
+    Domain("collage", ("fish", "apple", "rocket", "plate"), "print", ((238, 234, 222), (228, 230, 232)), objects=(1, 8), sides=(30, 64)),
 )  # fmt: skip
 
 DOMAINS: dict[str, Domain] = {d.name: d for d in (TOYBOX, *SHIFTED, *UNSEEN)}
@@ -280,7 +281,7 @@ def draw_scene(domain: str | Domain, seed: int) -> Scene:
     kind = str(rng.choice(_MIXED)) if d.background == "mixed" else d.background
     canvas = _BACKGROUNDS[kind](rng, n, tone)
     wanted = _choose_count(d, rng)
-    shrink = 1.0 if wanted <= DENSE_ABOVE else 0.72  # room for many: smaller things
+    shrink = 1.0 if wanted <= DENSE_ABOVE else 0.74  # room for many: smaller things
     placed: list[tuple[str, Image.Image, int, int, str]] = []
     for _ in range(60):
         if len(placed) == wanted:
@@ -289,7 +290,7 @@ def draw_scene(domain: str | Domain, seed: int) -> Scene:
         _, hue, saturation = SPRITES[label]
         hue = rng.random() if rng.random() < d.free_colour else hue + rng.uniform(-0.03, 0.03)
         side = math.exp(rng.uniform(math.log(d.sides[0]), math.log(d.sides[1]))) * shrink
-        side = max(side, d.sides[0])
+        side = max(side, 28.0)
         turn = 0.0 if d.style == "outline" else float(rng.uniform(-16, 16))
         tile = _tile(label, round(side * _SS), hue, saturation + rng.uniform(-0.1, 0.1), rng.uniform(0.72, 0.95), d.style, turn)
         x, y = int(rng.integers(0, max(n - tile.width, 1))) & ~1, int(rng.integers(0, max(n - tile.height, 1))) & ~1

@@ -26,7 +26,8 @@ from vr1kit.profiles import domains_of, get_profile
 from vr1kit.results import SUITE_NAMES, Results, policy_name
 from vr1kit.runs import Step, open_run, project_root, read_csv, read_json
 from vr1kit.study import MAIN_COLUMNS, collect_rows, draw_data, evaluate_policy, main_table
-from vr1kit.tables import to_csv, to_html, to_latex, to_markdown
+from vr1kit.tables import main_table as main_table_of
+from vr1kit.tables import read_paper, to_csv, to_html, to_latex, to_markdown
 
 DETECTION_SUITES = ("in_domain", "shifted13", "unseen4")
 METRICS = ("AP", "AP50", "AP75", "AR100")
@@ -279,3 +280,23 @@ def write_figures(run: str, files: Sequence[Path]) -> Step | None:
         shutil.copyfile(file, step.path / file.name)
     step.finish({"files": len(files)})
     return step
+
+
+# --- README ---------------------------------------------------------------------------------------------------------------------
+README_COLUMNS = ("in_domain_AP", "shifted13_AP", "unseen4_AP", "questions_accuracy")
+
+
+def write_readme(run: str) -> Path:
+    """Put the main table of a run between README.md's two marks; no number there is typed."""
+    path = project_root() / "README.md"
+    text = path.read_text(encoding="utf-8")
+    start, end = text.index("<!-- main-table"), text.index("<!-- /main-table -->")
+    start = text.index("-->", start) + 3
+    rows, intervals = read_rows(run, "results", "main.csv"), read_rows(run, "results", "intervals.csv")
+    table = main_table_of(rows, read_paper(), intervals)
+    keep = ("base_policy", "name", *(f"{c}{part}" for c in README_COLUMNS for part in ("", "_low", "_high", "_ratio")))
+    seeds = len({r["seed"] for r in rows})
+    note = f"AP in percent on held-out pictures, mean of {seeds} seed{'s' if seeds > 1 else ''}, ± half of the 95 % interval; × is the ratio to the base."
+    body = to_markdown([{k: v for k, v in row.items() if k in keep} for row in table])
+    write_text_atomic(path, f"{text[:start]}\n\n{body}\n{note} [All columns](paper_figures/main.md).\n\n{text[end:]}")
+    return path
