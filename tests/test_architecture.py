@@ -19,7 +19,7 @@ ORDER = (
     "tiny", "models", "pretrain", "decoding", "grpo", "sft",  # who answers, and how it learns
     "intervals", "evaluate", "study", "workers", "publish", "results",  # what came of it
     "tables", "summary", "style", "pictures", "figures", "page", "report",  # and how it is shown
-    "terminal", "reproduce", "cli",  # how it is started
+    "terminal", "reproduce", "refresh", "cli",  # how it is started
 )  # fmt: skip
 WITHOUT_TORCH = ("boxes", "coordinates", "completions", "matching", "rewards", "data", "runs")
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in ("__init__", "__main__"))

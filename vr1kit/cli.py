@@ -194,6 +194,22 @@ def run_readme(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def add_refresh(subcommands: Any) -> None:
+    parser = _add(subcommands, "refresh", run_refresh, "execute the committed notebooks in place, for nbval", """\
+examples:
+  vr1kit refresh
+  vr1kit refresh 02_reward_ablations""")  # fmt: skip
+    parser.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="stems; all five by default")
+
+
+def run_refresh(arguments: argparse.Namespace) -> int:
+    from vr1kit.refresh import refresh_notebooks
+
+    for path in refresh_notebooks(*([tuple(arguments.notebooks)] if arguments.notebooks else [])):
+        print(f"executed {path.name}")
+    return 0
+
+
 PRETRAIN_SIZES = {
     "pictures": (48_000, "pictures drawn"),
     "warm_up_steps": (600, "steps of the tower's warm-up"),
@@ -212,7 +228,7 @@ def run_pretrain(arguments: argparse.Namespace) -> int:
     return 0
 
 
-SUBCOMMANDS = (add_reproduce, add_status, add_profiles, add_study, add_publish, add_readme, add_pretrain)
+SUBCOMMANDS = (add_reproduce, add_status, add_profiles, add_study, add_publish, add_readme, add_refresh, add_pretrain)
 
 
 def _add(subcommands: Any, name: str, run: Any, summary: str, examples: str) -> argparse.ArgumentParser:
