@@ -16,7 +16,7 @@ ORDER = (
     "files", "provenance", "runs",  # where results live: standard library and numpy
     "prompts", "sprites", "scenes", "data",  # what there is to see and to ask
     "credit", "settings", "profiles", "jobs",  # how much of it, and by which rules
-    "tiny", "models", "pretrain", "decoding", "grpo", "sft",  # who answers, and how it learns
+    "tiny", "models", "pretrain", "decoding", "training", "grpo", "sft",  # who answers, and how it learns
     "intervals", "evaluate", "study", "workers", "publish", "results",  # what came of it
     "tables", "summary", "style", "pictures", "figures", "page", "report",  # and how it is shown
     "terminal", "reproduce", "refresh", "cli",  # how it is started
@@ -55,9 +55,7 @@ def test_rewards_parsing_matching_and_curation_import_without_torch():
     absent = ["torch", "transformers", "trl", "peft", "accelerate"]
     script = f"import sys\nfor name in {absent}: sys.modules[name] = None\n"
     script += "".join(f"import vr1kit.{module}\n" for module in WITHOUT_TORCH)
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=PACKAGE.parent, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -108,9 +108,7 @@ def test_bounds_symmetry_and_scale(seed):
     np.testing.assert_array_equal(np.diag(boxes.iou_matrix(p_boxes, p_boxes)), 1.0)
 
 
-@pytest.mark.parametrize(
-    "bad", [[1, 2, 3, 4], [[1, 2, 3]], np.zeros((2, 5)), np.zeros((0, 3)), [[1, 2], [3]], "box", None]
-)
+@pytest.mark.parametrize("bad", [[1, 2, 3, 4], [[1, 2, 3]], np.zeros((2, 5)), np.zeros((0, 3)), [[1, 2], [3]], "box", None])
 def test_wrong_shapes_name_argument_and_value(bad):
     with pytest.raises(ValueError, match="boxes_xyxy"):
         boxes.xyxy_to_xywh(bad)

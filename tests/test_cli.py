@@ -21,9 +21,7 @@ def test_help_imports_nothing_heavy():
         "heavy = {'torch', 'transformers', 'papermill', 'numpy', 'matplotlib'} & set(sys.modules)\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=project_root(), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=project_root(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -289,9 +289,7 @@ LABELS = st.text(st.characters(codec="utf-8"), max_size=6)
 NUMBERS = st.one_of(st.integers(-2, 102), st.floats(0, 80), st.sampled_from([True, None, "1", 10**400, []]))
 ORDERED_BOXES = st.tuples(st.integers(0, 49), st.integers(0, 39), st.integers(50, 100), st.floats(40, 80)).map(list)
 BOXES = st.one_of(ORDERED_BOXES, ORDERED_BOXES, st.lists(NUMBERS, max_size=5))
-EXTRAS = st.recursive(
-    st.one_of(st.none(), st.integers(), LABELS), lambda inner: st.lists(inner, max_size=2), max_leaves=3
-)
+EXTRAS = st.recursive(st.one_of(st.none(), st.integers(), LABELS), lambda inner: st.lists(inner, max_size=2), max_leaves=3)
 ITEMS = st.one_of(
     st.fixed_dictionaries({"bbox_2d": ORDERED_BOXES, "label": LABELS}),
     st.fixed_dictionaries({"label": LABELS, "bbox_2d": BOXES}, optional={"extra": EXTRAS}),

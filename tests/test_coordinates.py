@@ -37,9 +37,7 @@ def test_smart_resize_by_hand(width, height, bounds, expected):
 
 
 @MANY
-@given(
-    st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([16, 28, 32]), st.integers(1, 6), st.integers(6, 600)
-)
+@given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([16, 28, 32]), st.integers(1, 6), st.integers(6, 600))
 def test_smart_resize_keeps_its_promises(width, height, factor, low, high):
     assume(max(width, height) <= 30 * min(width, height))
     min_pixels, max_pixels = low * factor**2, high * 30 * factor**2

@@ -15,7 +15,9 @@ from vr1kit.scenes import DOMAINS, draw_scene
 def inputs(random_policy):
     domains = ("toybox", "road", "toybox")  # prompts of two lengths: padding
     return prepare_inputs(
-        random_policy, [draw_scene(d, i).image for i, d in enumerate(domains)], [ask_detection(DOMAINS[d].labels) for d in domains]
+        random_policy,
+        [draw_scene(d, i).image for i, d in enumerate(domains)],
+        [ask_detection(DOMAINS[d].labels) for d in domains],
     )
 
 

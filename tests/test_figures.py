@@ -114,11 +114,7 @@ def test_domains_are_dumbbells_with_gains():
 
 
 def test_ablation_bars_are_as_long_as_their_means():
-    rows = [
-        {"name": n, "seed": s, "AP": v + s, "AP50": 2.0 * v}
-        for n, v in (("all", 10.0), ("no recall", 6.0))
-        for s in (0, 1)
-    ]
+    rows = [{"name": n, "seed": s, "AP": v + s, "AP50": 2.0 * v} for n, v in (("all", 10.0), ("no recall", 6.0)) for s in (0, 1)]
     figure = figures.plot_ablation(rows)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["AP", "AP50"]
     bars = [p for p in figure.axes[0].patches if isinstance(p, Rectangle)]

@@ -25,7 +25,9 @@ def call(rewards, texts, step, most=10):
     columns = {"boxes_xyxy": [TRUTH] * len(texts), "labels": [["cat"]] * len(texts), "size": [[100, 100]] * len(texts)}
     completions = [[{"role": "assistant", "content": t}] for t in texts]
     state = SimpleNamespace(global_step=step, max_steps=most)
-    return [f(completions=completions, trainer_state=state, prompts=None, completion_ids=None, **columns) for f in rewards.functions()]
+    return [
+        f(completions=completions, trainer_state=state, prompts=None, completion_ids=None, **columns) for f in rewards.functions()
+    ]
 
 
 def test_criteria_follow_the_share_of_training():
@@ -58,8 +60,13 @@ def test_groups_of_different_pictures_are_scored_against_their_own_truth():
 
 def test_a_grouped_processor_gives_what_the_processor_gives(random_policy):
     images = [draw_scene("toybox", i).image for i in (0, 0, 1, 1)]
-    chats = [[{"role": "user", "content": [{"type": "image", "image": i}, {"type": "text", "text": ask_detection(TOYBOX.labels)}]}] for i in images]
-    plain = random_policy.processor.apply_chat_template(conversation=chats, add_generation_prompt=True, tokenize=True, return_dict=True)
+    chats = [
+        [{"role": "user", "content": [{"type": "image", "image": i}, {"type": "text", "text": ask_detection(TOYBOX.labels)}]}]
+        for i in images
+    ]
+    plain = random_policy.processor.apply_chat_template(
+        conversation=chats, add_generation_prompt=True, tokenize=True, return_dict=True
+    )
     grouped = GroupedProcessor(random_policy.processor, 2).apply_chat_template(
         conversation=chats, add_generation_prompt=True, tokenize=True, return_dict=True
     )
@@ -94,7 +101,9 @@ def noisy_rewards(monkeypatch):
     monkeypatch.setattr(Rewards, "_scores", score)
 
 
-def test_training_moves_the_text_half_only_logs_each_step_and_keeps_the_stage(random_policy, dataset, toybox_folder, tmp_path, noisy_rewards):
+def test_training_moves_the_text_half_only_logs_each_step_and_keeps_the_stage(
+    random_policy, dataset, toybox_folder, tmp_path, noisy_rewards
+):
     policy, rows = train(random_policy, dataset, toybox_folder, tmp_path, SETTINGS)
     before, after = random_policy.model.state_dict(), policy.model.state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -139,6 +148,14 @@ def test_supervised_answers_cover_every_box_left_to_right_and_lower_the_loss(ran
     boxes = [o["bbox_2d"] for o in json.loads(text)]
     assert boxes == dataset[0]["boxes_xyxy"] and boxes == sorted(boxes, key=lambda b: (b[0], b[1]))
     policy, rows = replace(random_policy, model=copy.deepcopy(random_policy.model)), []
-    train_sft(policy, dataset, toybox_folder, SftSettings(epochs=4, batch=4, learning_rate=3e-3, warmup_steps=0), tmp_path, rows.append, show=False)
+    train_sft(
+        policy,
+        dataset,
+        toybox_folder,
+        SftSettings(epochs=4, batch=4, learning_rate=3e-3, warmup_steps=0),
+        tmp_path,
+        rows.append,
+        show=False,
+    )
     assert rows[-1]["loss"] < rows[0]["loss"] - 0.5
     assert decode_images(answered, toybox_folder)[0]["image"].size == (192, 192)

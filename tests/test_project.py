@@ -55,9 +55,7 @@ def test_the_version_is_said_once():
 
 
 def test_make_test_runs_unit_tests_before_notebooks_and_ci_calls_it():
-    plan = subprocess.run(
-        ["make", "-n", "test", "PYTHON=python3"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    plan = subprocess.run(["make", "-n", "test", "PYTHON=python3"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert -1 < plan.stdout.find('-m "not slow"') < plan.stdout.find("--nbval ")
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 

@@ -64,9 +64,7 @@ def test_notebooks_run_in_order_then_are_skipped_and_rerun_with_the_reason(tmp_p
     assert "    Numbers\n" in text and "      made the numbers\n" in text, "sections and prints are passed on"
     assert f"      {sys.executable}\n" in text, "the kernel is this interpreter"
     folder = runs_folder / "toy" / "notebooks" / "01_first"
-    assert {"executed.ipynb", "params.json", "metrics.json", "provenance.json", "manifest.json"} <= set(
-        os.listdir(folder)
-    )
+    assert {"executed.ipynb", "params.json", "metrics.json", "provenance.json", "manifest.json"} <= set(os.listdir(folder))
     assert "partial.ipynb" not in os.listdir(folder)
     assert read_json(folder / "params.json") == {"run": "toy", "profile": "tiny"}
     assert list(read_json(folder / "metrics.json")["steps"]) == ["numbers"]
@@ -83,9 +81,7 @@ def test_notebooks_run_in_order_then_are_skipped_and_rerun_with_the_reason(tmp_p
     write_notebook(tmp_path / "nb", "01_first", "## Other words", MAKE)  # prose does not count
     write_notebook(tmp_path / "nb", "02_second", "print('changed')")
     code, text = run_all([first, second])
-    assert (
-        "01_first: runs, because: step numbers" in text and "02_second: runs, because: input code cells changed" in text
-    )
+    assert "01_first: runs, because: step numbers" in text and "02_second: runs, because: input code cells changed" in text
 
     write_notebook(tmp_path / "nb", "01_first", "1 + 1", MAKE)  # the one after depends on it
     tasks = pipeline.plan(open_run("toy"), [first, second], "tiny", {}, {})
@@ -175,9 +171,7 @@ def is_alive(process_id: int) -> bool:
 
 def test_unknown_parameters_are_refused_before_anything_runs(tmp_path, runs_folder):
     first = write_notebook(tmp_path / "nb", "01_first", "1", header=HEADER + "\nseeds: int = 1")
-    lacking = write_notebook(
-        tmp_path / "nb", "02_lacking", "1", header="run: str = 'tiny'  # a = hides\nprofil = 'tiny'"
-    )
+    lacking = write_notebook(tmp_path / "nb", "02_lacking", "1", header="run: str = 'tiny'  # a = hides\nprofil = 'tiny'")
     with pytest.raises(RunError, match=r"02_lacking does not know the parameter 'profile'|does not know .* 'run'"):
         pipeline.plan(open_run("toy"), [first, lacking], "tiny", {}, {})
     with pytest.raises(RunError, match="no notebook has a parameter 'sedes'; there are: profile, run, seeds"):

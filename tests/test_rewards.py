@@ -364,9 +364,7 @@ def test_a_schedule_is_data():
     assert schedule == Schedule((warmup, *two_stage(0.5).stages))
 
 
-@pytest.mark.parametrize(
-    "ends", [(), (0.5,), (0.5, 0.9), (0.5, 0.5, 1.0), (0.7, 0.5, 1.0), (0.0, 1.0), (1.0, 1.0), (1.5,)]
-)
+@pytest.mark.parametrize("ends", [(), (0.5,), (0.5, 0.9), (0.5, 0.5, 1.0), (0.7, 0.5, 1.0), (0.0, 1.0), (1.0, 1.0), (1.5,)])
 def test_schedules_are_checked(ends):
     with pytest.raises(ValueError, match="until"):
         Schedule(tuple(Stage("s", end, BEGINNER) for end in ends))

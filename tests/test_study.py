@@ -24,17 +24,23 @@ from vr1kit.workers import run_jobs
 def test_a_profile_lists_every_policy_of_every_base_and_seed():
     jobs = list_jobs("published")
     p = get_profile("published")
-    expected = {(b, s, policy) for b in p.base_policies for s in p.seeds for policy in POLICIES[1:]} | {(b, 0, "base") for b in p.base_policies}
+    expected = {(b, s, policy) for b in p.base_policies for s in p.seeds for policy in POLICIES[1:]} | {
+        (b, 0, "base") for b in p.base_policies
+    }
     assert {(j.base, j.seed, j.policy) for j in jobs} == expected
     assert len({j.name for j in jobs}) == len(jobs)
     for profile in PROFILES:
-        assert len({j.name for j in [*list_jobs(profile), *list_ablations(profile), *list_sweeps(profile)]}) >= len(list_jobs(profile))
+        assert len({j.name for j in [*list_jobs(profile), *list_ablations(profile), *list_sweeps(profile)]}) >= len(
+            list_jobs(profile)
+        )
 
 
 def test_policies_differ_in_what_their_names_say():
     p = get_profile("tiny")
     assert resolve(Job("mixed", 0, "vision_r1"), p).credit == "completion"
-    assert resolve(Job("mixed", 0, "vision_r1_object"), p).credit == resolve(Job("mixed", 0, "sft_vision_r1"), p).credit == "object"
+    assert (
+        resolve(Job("mixed", 0, "vision_r1_object"), p).credit == resolve(Job("mixed", 0, "sft_vision_r1"), p).credit == "object"
+    )
     sft, equal = resolve(Job("mixed", 1, "sft"), p), resolve(Job("mixed", 1, "sft_equal_compute"), p)
     assert equal == replace(sft, epochs=p.sft_equal_epochs) and sft.seed == 1
     assert count_steps(Job("mixed", 0, "sft"), p) == -(-p.mix.total // sft.batch)

@@ -55,9 +55,7 @@ def test_the_papers_numbers_come_from_its_file():
     assert paper_value(PAPER, "mixed", "base", "in_domain", "AP") == 17.7
     assert paper_value(PAPER, "converged", "vision_r1", "shifted13", "AP") == 46.3
     assert paper_value(PAPER, "mixed", "sft", "unseen4", "AP") == 17.9
-    assert paper_value(PAPER, "mixed", "base", "questions", "accuracy") == pytest.approx(
-        (58.8 + 80.8 + 87.5 + 76.7) / 4
-    )
+    assert paper_value(PAPER, "mixed", "base", "questions", "accuracy") == pytest.approx((58.8 + 80.8 + 87.5 + 76.7) / 4)
     assert paper_value(PAPER, "mixed", "vision_r1_object", "in_domain", "AP") is None
     assert paper_value(PAPER, "another", "base", "in_domain", "AP") is None
     changed = json.loads(json.dumps(PAPER))
@@ -200,9 +198,7 @@ def test_ablations_from_wide_and_long_rows():
     table = ablation_table(wide)
     assert [(r["name"], r["seeds"], r["AP"]) for r in table] == [("all", 3, 12.0), ("none", 1, 3.0)]
     assert table[0]["AP_low"] == pytest.approx(7.032, abs=1e-3) and table[1]["AP_low"] is None
-    long = [
-        {"ablation": r["name"], "seed": r["seed"], "suite": "in_domain", "metric": "AP", "value": r["AP"]} for r in wide
-    ]
+    long = [{"ablation": r["name"], "seed": r["seed"], "suite": "in_domain", "metric": "AP", "value": r["AP"]} for r in wide]
     assert ablation_table([*long, {**long[0], "suite": "unseen4", "value": 99.0}]) == table
 
 

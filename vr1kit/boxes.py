@@ -99,9 +99,7 @@ def _area(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     return sides[0] * sides[1]  # (N,)
 
 
-def _intersection_and_union(
-    p: NDArray[np.float64], g: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _intersection_and_union(p: NDArray[np.float64], g: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     # Both axes in one array, and in place: for 20 x 20 boxes numpy's calls are the cost, not its arithmetic.
     sides = np.minimum(p[1, :, :, None], g[1, :, None, :])  # (2, P, G)
     sides -= np.maximum(p[0, :, :, None], g[0, :, None, :])

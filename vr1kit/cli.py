@@ -131,7 +131,9 @@ The same command continues an interrupted study; done jobs are found, not repeat
     parser.add_argument("--run", default="full", metavar="NAME", help="folder under runs/ (default: full)")
     parser.add_argument("--profile", default="published", help="see `vr1kit profiles` (default: published)")
     parts = ("policies", "ablations", "sweeps", "gallery")
-    parser.add_argument("--part", choices=parts, action="append", help="only this part; may be repeated (default: all but sweeps)")
+    parser.add_argument(
+        "--part", choices=parts, action="append", help="only this part; may be repeated (default: all but sweeps)"
+    )
 
 
 def run_study(arguments: argparse.Namespace) -> int:
@@ -177,7 +179,9 @@ example:
   vr1kit pretrain --out runs/base          # about an hour on two cores; finished stages are kept""")  # fmt: skip
     parser.add_argument("--out", default="runs/base", metavar="FOLDER", help="where stages, log and policies go")
     for field, (value, what) in PRETRAIN_SIZES.items():
-        parser.add_argument("--" + field.replace("_", "-"), type=int, default=value, metavar="N", help=f"{what} (default: {value})")
+        parser.add_argument(
+            "--" + field.replace("_", "-"), type=int, default=value, metavar="N", help=f"{what} (default: {value})"
+        )
 
 
 def add_readme(subcommands: Any) -> None:

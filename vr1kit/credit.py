@@ -39,7 +39,10 @@ class ObjectCredit:
 
 
 def assign_object_credit(
-    scores: Sequence[Score], truth_labels: Sequence[str], advantages: np.ndarray, token_ends: Sequence[np.ndarray],
+    scores: Sequence[Score],
+    truth_labels: Sequence[str],
+    advantages: np.ndarray,
+    token_ends: Sequence[np.ndarray],
     credit: ObjectCredit = ObjectCredit(),
 ) -> list[np.ndarray]:
     """Advantage of each token of each completion of one group.

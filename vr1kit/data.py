@@ -86,7 +86,15 @@ def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None =
             raise DataError(f"{path}: image {image['id']} has the file name {image['file_name']!r}, which leaves {root}")
         xyxy = xywh_to_xyxy(np.asarray(boxes[image["id"]], float).reshape(-1, 4))
         records.append(
-            Record(root / file_name, image["id"], image["width"], image["height"], xyxy, tuple(labels[image["id"]]), name or path.parent.name)
+            Record(
+                root / file_name,
+                image["id"],
+                image["width"],
+                image["height"],
+                xyxy,
+                tuple(labels[image["id"]]),
+                name or path.parent.name,
+            )
         )
     return DetectionSet(name or path.parent.name, path, tuple(records), {n: i for i, n in sorted(names.items())})
 
@@ -131,7 +139,12 @@ class Part:
 
 
 def curate(
-    sets: Mapping[str, DetectionSet], parts: Sequence[Part], seed: int, min_instances: int = 1, max_instances: int = 30, min_side_px: float = 4.0
+    sets: Mapping[str, DetectionSet],
+    parts: Sequence[Part],
+    seed: int,
+    min_instances: int = 1,
+    max_instances: int = 30,
+    min_side_px: float = 4.0,
 ) -> tuple[list[Example], list[dict]]:
     """Choose examples for each part without using a picture twice. Returns (examples, shuffled; a table of what was dropped).
 
@@ -161,7 +174,9 @@ def curate(
         for k in range(part.n):
             source = part.sources[k % len(part.sources)]
             if not usable.get(source):
-                raise DataError(f"source '{source}' has too few pictures for part '{part.name}' ({part.n}); add pictures or lower n")
+                raise DataError(
+                    f"source '{source}' has too few pictures for part '{part.name}' ({part.n}); add pictures or lower n"
+                )
             record = usable[source].pop()
             phrase = str(rng.choice(sorted(set(record.labels)))) if part.task == "grounding" else None
             examples.append(ask(record, list(sets[source].categories), phrase))

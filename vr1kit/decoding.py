@@ -61,7 +61,13 @@ def _continue(model, cache, ids, mask, position):
 
 @torch.no_grad()
 def generate(
-    model, inputs: dict[str, torch.Tensor], *, per_prompt: int = 1, temperature: float = 0.0, max_new_tokens: int, eos_token_id: int
+    model,
+    inputs: dict[str, torch.Tensor],
+    *,
+    per_prompt: int = 1,
+    temperature: float = 0.0,
+    max_new_tokens: int,
+    eos_token_id: int,
 ) -> tuple[list[list[int]], list[list[float]]]:
     """Answer each of U prompts `per_prompt` times; temperature 0 is greedy.
 

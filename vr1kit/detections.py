@@ -84,7 +84,6 @@ class ParsedCompletion:
         return self._spans(self.text, self.size) if callable(self._spans) else self._spans
 
 
-
 def stack_boxes(boxes: list[list[float]]) -> Boxes:
     return np.array(boxes, dtype=np.float64).reshape(-1, 4)  # (P, 4)
 

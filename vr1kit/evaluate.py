@@ -37,7 +37,11 @@ def prepare_inputs(policy: Policy, images: Sequence, prompts: Sequence[str]) -> 
 
 
 def answer_greedily(
-    policy: Policy, image_paths: Sequence[str], prompts: Sequence[str], batch: int = 64, max_new_tokens: int = 96,
+    policy: Policy,
+    image_paths: Sequence[str],
+    prompts: Sequence[str],
+    batch: int = 64,
+    max_new_tokens: int = 96,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> list[str]:
     """The most likely answer to each question, as text. Order is kept."""

@@ -136,9 +136,7 @@ def smooth(values: Sequence[float], stages: Sequence[str], window: int) -> NDArr
 
 
 @styled
-def plot_rewards(
-    logs: Mapping[str, Sequence[Row]], stage_line: float | None = None, window: int | None = None
-) -> Chart:
+def plot_rewards(logs: Mapping[str, Sequence[Row]], stage_line: float | None = None, window: int | None = None) -> Chart:
     """Rewards and answer length over steps, for each log raw (thin) and smoothed; a line where the stage changes.
 
     `stage_line` is found in the logs if not given. At the change the criteria get stricter, so the same answers earn less.
@@ -281,9 +279,7 @@ def _plot_theirs(axes: Axes, paper: Mapping[str, Any], base: str, suite: str, me
 
 
 @styled
-def plot_domains(
-    rows: Sequence[Row], policies: Sequence[str] = ("base", "sft", "vision_r1_object"), metric: str = "AP"
-) -> Chart:
+def plot_domains(rows: Sequence[Row], policies: Sequence[str] = ("base", "sft", "vision_r1_object"), metric: str = "AP") -> Chart:
     """AP of each shifted and unseen domain, from base to SFT and Vision-R1; rows have `set`; largest gain on top."""
     values: dict[tuple[str, str, str, str], list[float]] = {}
     for r in rows:
@@ -302,9 +298,7 @@ def plot_domains(
     }
     counts = [max(len(names), 1) for names in order.values()]
     figure = new_chart(4.4 * len(bases) + 1.0, 0.31 * sum(counts) + 1.7)
-    panels = figure.subplots(
-        2, len(bases), sharex="col", squeeze=False, gridspec_kw={"height_ratios": [n + 0.6 for n in counts]}
-    )
+    panels = figure.subplots(2, len(bases), sharex="col", squeeze=False, gridspec_kw={"height_ratios": [n + 0.6 for n in counts]})
     for b, base in enumerate(bases):
         for line, (suite, names) in enumerate(order.items()):
             axes = panels[line, b]
@@ -337,9 +331,7 @@ def plot_domains(
                 axes.text(1.01, 1.0, "gain", transform=axes.transAxes, va="bottom", fontsize=8, color=GREY)
         panels[1, b].set_xlabel(metric)
     looks = {p: look_of(p) for p in shown}
-    handles = [
-        Line2D([], [], ls="", marker=k.marker, color=k.colour, ms=7.5, label=policy_name(p)) for p, k in looks.items()
-    ]
+    handles = [Line2D([], [], ls="", marker=k.marker, color=k.colour, ms=7.5, label=policy_name(p)) for p, k in looks.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles) or 1)
     return figure
 

@@ -19,17 +19,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer
 
 from vr1kit.credit import assign_object_credit
 from vr1kit.data import decode_images
 from vr1kit.decoding import generate, score_completions, supports_shared_prompts
-from vr1kit.models import LoadsOwnCheckpoints, Policy, freeze_tower, save_policy
+from vr1kit.models import Policy, freeze_tower, save_policy
 from vr1kit.rewards import Criteria, Schedule, Score, score_group
 from vr1kit.settings import GrpoSettings
+from vr1kit.training import LoadsOwnCheckpoints, ProgressLog, lora_config, run_trainer
 
 
 class Rewards:
@@ -165,7 +164,9 @@ class VisionR1Trainer(LoadsOwnCheckpoints, GRPOTrainer):
         table = out["advantages"][:, None].repeat(1, len(ids[0]))
         for start in range(0, len(ids), group):
             scores = self.rewards.last[start : start + group]
-            ends = [self._token_ends(row[:n]) for row, n in zip(ids[start : start + group], mask[start : start + group], strict=True)]
+            ends = [
+                self._token_ends(row[:n]) for row, n in zip(ids[start : start + group], mask[start : start + group], strict=True)
+            ]
             keep = [k for k in range(group) if (ends[k][-1] if len(ends[k]) else 0) == len(scores[k].parsed.text)]
             credited = assign_object_credit(
                 [scores[k] for k in keep], inputs[start]["labels"], table[start : start + group, 0].numpy(force=True)[keep],
@@ -188,8 +189,15 @@ class VisionR1Trainer(LoadsOwnCheckpoints, GRPOTrainer):
         return super()._compute_loss(model, inputs)
 
     def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs):
-        if not self.share_prompts or self._prompt_of is None or len(self._prompt_of) != len(input_ids) or kwargs.get("num_images") is None:
-            return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs)
+        if (
+            not self.share_prompts
+            or self._prompt_of is None
+            or len(self._prompt_of) != len(input_ids)
+            or kwargs.get("num_images") is None
+        ):
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs
+            )
         _, prompt_of = torch.unique(self._prompt_of, return_inverse=True)
         leaders = torch.stack([(prompt_of == u).nonzero()[0, 0] for u in range(int(prompt_of.max()) + 1)])
         grid = kwargs["image_grid_thw"]
@@ -204,40 +212,13 @@ class VisionR1Trainer(LoadsOwnCheckpoints, GRPOTrainer):
         return logps, entropies if kwargs.get("compute_entropy") else None, None
 
 
-class ProgressLog(TrainerCallback):
-    """A progress bar with reward, stage and time left; one JSON object per step to `log`."""
-
-    KEEP = {
-        "reward": "reward", "rewards/dual_format/mean": "dual_format", "rewards/recall/mean": "recall",
-        "rewards/precision/mean": "precision", "reward_std": "reward_std", "frac_reward_zero_std": "zero_advantage",
-        "completions/mean_length": "tokens", "completions/clipped_ratio": "cut_off", "entropy": "entropy", "kl": "kl",
-        "loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate",
-    }  # fmt: skip
-
-    def __init__(self, log: Callable[[dict], None], schedule: Schedule, label: str, show: bool = True):
-        self.log, self.schedule, self.label, self.show = log, schedule, label, show
-        self.bar, self.began = None, 0.0
-
-    def on_train_begin(self, args, state, control, **_):
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.label, disable=not self.show, mininterval=2)
-        self.began = time.time()
-
-    def on_log(self, args, state, control, logs=None, **_):
-        if not logs or "reward" not in logs:
-            return
-        stage = self.schedule.stage_at(max(state.global_step - 1, 0) / max(state.max_steps, 1)).name
-        row = {"step": state.global_step, "stage": stage, "seconds": round(self._seconds(), 1)}
-        row.update({new: round(float(logs[old]), 5 if new != "learning_rate" else 9) for old, new in self.KEEP.items() if old in logs})
-        self.log(row)
-        self.bar.n = state.global_step
-        self.bar.set_postfix(reward=f"{row['reward']:.2f}", stage=stage, refresh=False)
-        self.bar.update(0)
-
-    def on_train_end(self, *_, **__):
-        self.bar.close()
-
-    def _seconds(self) -> float:
-        return time.time() - self.began
+#: trl's names -> ours (README explains each)
+LOGGED = {
+    "reward": "reward", "rewards/dual_format/mean": "dual_format", "rewards/recall/mean": "recall",
+    "rewards/precision/mean": "precision", "reward_std": "reward_std", "frac_reward_zero_std": "zero_advantage",
+    "completions/mean_length": "tokens", "completions/clipped_ratio": "cut_off", "entropy": "entropy", "kl": "kl",
+    "loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate",
+}  # fmt: skip
 
 
 class StageSnapshot(TrainerCallback):
@@ -253,7 +234,13 @@ class StageSnapshot(TrainerCallback):
 
 
 def train_grpo(
-    policy: Policy, dataset, root: Path, settings: GrpoSettings, folder: Path, log: Callable[[dict], None] = lambda row: None, show: bool = True,
+    policy: Policy,
+    dataset,
+    root: Path,
+    settings: GrpoSettings,
+    folder: Path,
+    log: Callable[[dict], None] = lambda row: None,
+    show: bool = True,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Policy:
     """Train the policy in place and return it. An interrupted run in the same `folder` continues from its last checkpoint.
@@ -266,14 +253,10 @@ def train_grpo(
     trainer = VisionR1Trainer(
         model=policy.model, reward_funcs=rewards.functions(), args=grpo_config(settings, folder), train_dataset=decode_images(dataset, root),
         processing_class=policy.processor,
-        callbacks=[ProgressLog(log, settings.schedule, folder.name, show), StageSnapshot(policy, settings.schedule, folder), *callbacks],
-        peft_config=_lora(settings.lora_rank), rewards=rewards, settings=settings,
+        callbacks=[ProgressLog(log, LOGGED, "reward", folder.name, show, settings.schedule), StageSnapshot(policy, settings.schedule, folder), *callbacks],
+        peft_config=lora_config(settings.lora_rank), rewards=rewards, settings=settings,
     )  # fmt: skip
-    trainer.remove_callback(_printer())
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(folder / "checkpoints") if (folder / "checkpoints").exists() else None)
-    policy.model = trainer.accelerator.unwrap_model(trainer.model)
-    policy.model.eval()
-    return policy
+    return run_trainer(trainer, policy, folder)
 
 
 def grpo_config(settings: GrpoSettings, folder: Path) -> GRPOConfig:
@@ -291,17 +274,3 @@ def grpo_config(settings: GrpoSettings, folder: Path) -> GRPOConfig:
         use_cpu=not torch.cuda.is_available(), bf16=False, fp16=False, gradient_checkpointing=False, dataloader_pin_memory=False,
         log_completions=False,
     )  # fmt: skip
-
-
-def _lora(rank: int):
-    if not rank:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"], task_type="CAUSAL_LM")
-
-
-def _printer():
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback

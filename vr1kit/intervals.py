@@ -41,7 +41,9 @@ class Matches:
     @staticmethod
     def load(path: Path) -> Matches:
         with np.load(path, allow_pickle=False) as z:
-            return Matches(z["picture"], z["category"], z["score"], np.unpackbits(z["hit"], axis=1)[:, :10].astype(bool), z["truths"])
+            return Matches(
+                z["picture"], z["category"], z["score"], np.unpackbits(z["hit"], axis=1)[:, :10].astype(bool), z["truths"]
+            )
 
 
 def run_cocoeval(annotations: Path, detections: Sequence[dict]):
@@ -137,7 +139,10 @@ def draw_weights(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray
 
 
 def bootstrap_suite(
-    results: Mapping[str, Sequence[Mapping[str, Matches]]], metrics: Sequence[str] = ("AP",), resamples: int = RESAMPLES, seed: int = 0
+    results: Mapping[str, Sequence[Mapping[str, Matches]]],
+    metrics: Sequence[str] = ("AP",),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> dict[str, dict[str, np.ndarray]]:
     """results: policy -> seeds -> set name -> Matches. Returns policy -> metric -> (resamples,) means over sets and seeds."""
     rng = np.random.default_rng(seed)

@@ -46,8 +46,20 @@ def list_jobs(profile: str) -> list[Job]:
     """Every policy of the profile. Long ones first, but `sft` before what starts from it."""
     p = get_profile(profile)
     jobs = [Job(base, 0, "base") for base in p.base_policies]
-    jobs += [Job(b, s, policy) for s in p.seeds for b in p.base_policies for policy in ("sft", "vision_r1_object", "vision_r1") if policy in p.policies]
-    jobs += [Job(b, s, policy) for s in p.seeds for b in p.base_policies for policy in ("sft_vision_r1", "sft_equal_compute") if policy in p.policies]
+    jobs += [
+        Job(b, s, policy)
+        for s in p.seeds
+        for b in p.base_policies
+        for policy in ("sft", "vision_r1_object", "vision_r1")
+        if policy in p.policies
+    ]
+    jobs += [
+        Job(b, s, policy)
+        for s in p.seeds
+        for b in p.base_policies
+        for policy in ("sft_vision_r1", "sft_equal_compute")
+        if policy in p.policies
+    ]
     return jobs
 
 

@@ -69,14 +69,18 @@ def load_policy(name: str | Path, dtype: str = "float32", revision: str | None =
     logging.disable_progress_bar()  # one bar per small file says nothing
     path = POLICIES / name if str(name) in BASE_POLICIES else Path(name)
     if not path.exists() and str(name).count("/") != 1:
-        raise PolicyError(f"policy '{name}': no such folder; base policies are {', '.join(BASE_POLICIES)}, hub names are owner/model")
+        raise PolicyError(
+            f"policy '{name}': no such folder; base policies are {', '.join(BASE_POLICIES)}, hub names are owner/model"
+        )
     source = str(path) if path.exists() else str(name)
     if path.exists() and not (path / "config.json").exists():
         raise PolicyError(f"policy '{name}': {path} has no config.json; give a folder written by save_policy or save_pretrained")
     try:
         config = AutoConfig.from_pretrained(source, revision=revision)
         if config.model_type not in FAMILIES:
-            raise PolicyError(f"policy '{name}': model family '{config.model_type}' is not known; known are {', '.join(FAMILIES)}")
+            raise PolicyError(
+                f"policy '{name}': model family '{config.model_type}' is not known; known are {', '.join(FAMILIES)}"
+            )
         model = AutoModelForImageTextToText.from_pretrained(source, dtype=getattr(torch, dtype), revision=revision)
     except PolicyError:
         raise
@@ -95,7 +99,9 @@ def _load_processor(source: str, revision: str | None):
 
         from vr1kit.tiny import ImageProcessorOnly
 
-        return ImageProcessorOnly(Qwen2VLImageProcessorPil.from_pretrained(source), PreTrainedTokenizerFast.from_pretrained(source))
+        return ImageProcessorOnly(
+            Qwen2VLImageProcessorPil.from_pretrained(source), PreTrainedTokenizerFast.from_pretrained(source)
+        )
     from transformers import AutoProcessor
 
     return AutoProcessor.from_pretrained(source, revision=revision)
@@ -115,19 +121,3 @@ def freeze_tower(model) -> None:
     """Stop learning in the vision tower, merger included (ours: it steadies and speeds reinforcement at this size)."""
     visual = getattr(model, "visual", None) or model.model.visual
     visual.requires_grad_(False)
-
-
-class LoadsOwnCheckpoints:
-    """Mixin for trl trainers: resume with the weights that were saved.
-
-    transformers 5.23 saves this class under its older parameter names but, on resuming, loads them by their new ones: nothing
-    matches, a warning is all one sees, and training goes on from the base policy (tests/test_grpo.py would fail).
-    """
-
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        model = model or self.model
-        if hasattr(model, "peft_config"):  # adapters are saved by peft, under one name only
-            return super()._load_from_checkpoint(resume_from_checkpoint, model)
-        saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
-        model.load_state_dict(saved.state_dict())
-        return None

@@ -76,15 +76,11 @@ def scroll(inner: str) -> str:
     return f'<div class="scroll">{inner}</div>\n'
 
 
-def table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = (), long: Sequence[int] = ()
-) -> str:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = (), long: Sequence[int] = ()) -> str:
     """Cells are HTML already; `numbers` are right-aligned columns, `long` ones may wrap."""
     kind = dict.fromkeys(numbers, ' class="n"') | dict.fromkeys(long, ' class="text"')
     head = "".join(f"<th{kind.get(i, '') if i in numbers else ''}>{text(h)}</th>" for i, h in enumerate(heads))
-    body = "".join(
-        "<tr>" + "".join(f"<td{kind.get(i, '')}>{c}</td>" for i, c in enumerate(row)) + "</tr>\n" for row in rows
-    )
+    body = "".join("<tr>" + "".join(f"<td{kind.get(i, '')}>{c}</td>" for i, c in enumerate(row)) + "</tr>\n" for row in rows)
     return scroll(f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>")
 
 
@@ -102,9 +98,7 @@ def picture(path: Path, caption: str) -> str:
 def page(title: str, header: str, sections: Sequence[tuple[str, str]]) -> str:
     """`header` and each section's body are HTML already; titles are text."""
     menu = " ".join(f'<a href="#s{i}">{text(name)}</a>' for i, (name, _) in enumerate(sections))
-    body = "".join(
-        f'<section id="s{i}">\n<h2>{text(name)}</h2>\n{inner}</section>\n' for i, (name, inner) in enumerate(sections)
-    )
+    body = "".join(f'<section id="s{i}">\n<h2>{text(name)}</h2>\n{inner}</section>\n' for i, (name, inner) in enumerate(sections))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

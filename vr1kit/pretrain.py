@@ -144,7 +144,10 @@ def answer_like(annotator: str, boxes_xyxy: np.ndarray, labels: Sequence[str], r
 # --- batches ------------------------------------------------------------------------------------------------------------------------
 def _text_batch(tokenizer, questions: list[str], answers: list[str]) -> dict[str, torch.Tensor]:
     """Chat-formatted, right-padded ids; labels cover the answer and its end token only."""
-    head, tail = "<|im_start|>user\n<|vision_start|>" + "<|image_pad|>" * GRID * GRID + "<|vision_end|>", "<|im_end|>\n<|im_start|>assistant\n"
+    head, tail = (
+        "<|im_start|>user\n<|vision_start|>" + "<|image_pad|>" * GRID * GRID + "<|vision_end|>",
+        "<|im_end|>\n<|im_start|>assistant\n",
+    )
     prompts = tokenizer([head + q + tail for q in questions], add_special_tokens=False)["input_ids"]
     replies = tokenizer([a + "<|im_end|>" for a in answers], add_special_tokens=False)["input_ids"]
     longest = max(len(p) + len(r) for p, r in zip(prompts, replies, strict=True))
@@ -162,7 +165,9 @@ def _text_batch(tokenizer, questions: list[str], answers: list[str]) -> dict[str
     }
 
 
-def batch_answers(pictures: Pictures, tokenizer, rng: np.random.Generator, batch: int, quality: str) -> Iterator[dict[str, torch.Tensor]]:
+def batch_answers(
+    pictures: Pictures, tokenizer, rng: np.random.Generator, batch: int, quality: str
+) -> Iterator[dict[str, torch.Tensor]]:
     """Endless batches of similar length: 15 % questions, 20 % grounding of one category, the rest detection."""
     while True:
         pool = rng.integers(0, len(pictures), batch * 8)
@@ -192,7 +197,10 @@ def batch_answers(pictures: Pictures, tokenizer, rng: np.random.Generator, batch
             pixels = np.where(mirrored[chunk][:, None, None, None], pixels[:, :, ::-1], pixels)
             out["pixel_values"] = to_patches(pixels)
             out["image_grid_thw"] = torch.tensor([[1, GRID * MERGE, GRID * MERGE]] * batch)
-            boxes = [flip(pixels[:0], [pictures.boxes_xyxy[pool[k]]])[1][0] if mirrored[k] else pictures.boxes_xyxy[pool[k]] for k in chunk]
+            boxes = [
+                flip(pixels[:0], [pictures.boxes_xyxy[pool[k]]])[1][0] if mirrored[k] else pictures.boxes_xyxy[pool[k]]
+                for k in chunk
+            ]
             out["dense"] = token_targets(boxes, [pictures.labels[pool[k]] for k in chunk])
             yield out
 
@@ -206,13 +214,17 @@ def token_targets(boxes_xyxy: Sequence[np.ndarray], labels: Sequence[Sequence[st
         area = (box_list[:, 2] - box_list[:, 0]) * (box_list[:, 3] - box_list[:, 1])
         for k in np.argsort(-area):
             x1, y1, x2, y2 = box_list[k]
-            inside = ((centre > y1 - reach) & (centre < y2 + reach))[:, None] & ((centre > x1 - reach) & (centre < x2 + reach))[None]
+            inside = ((centre > y1 - reach) & (centre < y2 + reach))[:, None] & ((centre > x1 - reach) & (centre < x2 + reach))[
+                None
+            ]
             classes[b][inside], boxes[b][inside] = LABELS.index(names[k]) + 1, box_list[k] / SIDE
     return torch.from_numpy(classes.reshape(-1)), torch.from_numpy(boxes.reshape(-1, 4))
 
 
 # --- training -------------------------------------------------------------------------------------------------------------------------
-def _optimise(parameters, loss_of: Callable[[], tuple[torch.Tensor, dict]], steps: int, learning_rate: float, log, start: str) -> None:
+def _optimise(
+    parameters, loss_of: Callable[[], tuple[torch.Tensor, dict]], steps: int, learning_rate: float, log, start: str
+) -> None:
     """AdamW, 100 steps of warm-up, cosine to zero, gradient norm at most 1 (prototype's settings)."""
     parameters = [p for p in parameters if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -272,7 +284,17 @@ def warm_up(model, head, pictures: Pictures, steps: int, batch: int, learning_ra
 
 
 def train_answers(
-    model, head, tokenizer, pictures: Pictures, quality: str, steps: int, batch: int, learning_rate: float, seed: int, log, dense: float
+    model,
+    head,
+    tokenizer,
+    pictures: Pictures,
+    quality: str,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+    seed: int,
+    log,
+    dense: float,
 ) -> None:
     """Next-token training on answers of the given quality ("clean" or "mixed"), prompt masked; the dense task goes on beside it
     with weight `dense`, because next-token loss alone teaches a young tower slowly."""

@@ -22,7 +22,9 @@ def publish(source: str, target: str = "published") -> Run:
     steps = [name for name in run.step_names() if not name.startswith("notebooks/")]
     unfinished = [name for name in steps if not (run.path / name / "manifest.json").exists()]
     if not steps or unfinished:
-        raise RunError(f"run '{source}' cannot be published: {'unfinished: ' + ', '.join(unfinished) if unfinished else 'it has no steps'}")
+        raise RunError(
+            f"run '{source}' cannot be published: {'unfinished: ' + ', '.join(unfinished) if unfinished else 'it has no steps'}"
+        )
     if run.frozen:
         raise RunError(f"run '{source}' is itself published; publish the run that made it")
     shutil.rmtree(out.path, ignore_errors=True)
@@ -32,7 +34,9 @@ def publish(source: str, target: str = "published") -> Run:
                 place = out.path / name / path.relative_to(run.path / name)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, place)
-    out.freeze(f"Small files of run '{source}', made by: vr1kit study --run {source} --profile published; vr1kit publish {source}")
+    out.freeze(
+        f"Small files of run '{source}', made by: vr1kit study --run {source} --profile published; vr1kit publish {source}"
+    )
     return out
 
 

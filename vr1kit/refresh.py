@@ -23,7 +23,9 @@ def refresh_notebooks(stems: tuple[str, ...] = NOTEBOOKS) -> list[Path]:
     for stem in stems:
         path = project_root() / "notebooks" / f"{stem}.ipynb"
         notebook = nbformat.read(path, 4)
-        client = NotebookClient(notebook, km=ThisInterpreter(), timeout=900, record_timing=False, resources={"metadata": {"path": str(path.parent)}})
+        client = NotebookClient(
+            notebook, km=ThisInterpreter(), timeout=900, record_timing=False, resources={"metadata": {"path": str(path.parent)}}
+        )
         client.execute()
         for index, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
             loud = [o for o in cell.outputs if o.output_type == "stream" and o.name == "stderr"]

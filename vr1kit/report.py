@@ -231,14 +231,10 @@ def _data(m: Material) -> str:
         facts.append(f"{len(read_csv(folder / 'dropped.csv'))} records left out with a reason")
     scenes = m.run.path / "data" / "scenes" / METRICS
     if scenes.is_file():
-        facts.append(
-            f"drawn from {read_json(scenes)['pictures']} pictures in train, validation and test, which share none"
-        )
+        facts.append(f"drawn from {read_json(scenes)['pictures']} pictures in train, validation and test, which share none")
     facts.append(f"{len(mixes)} mix{'es' if len(mixes) > 1 else ''} in all, one per seed; shown is {folder.name}")
     inner = scroll(tables.to_html([{**r, "dense_share": f"{100 * r['dense_share']:.0f} %"} for r in parts]))
-    return (
-        f"<p>{text('; '.join(facts))}.</p>\n{shown}<details><summary>The mix, part by part</summary>{inner}</details>\n"
-    )
+    return f"<p>{text('; '.join(facts))}.</p>\n{shown}<details><summary>The mix, part by part</summary>{inner}</details>\n"
 
 
 def _ablations(m: Material) -> str:
@@ -247,9 +243,7 @@ def _ablations(m: Material) -> str:
         return missing("No ablations in this run: notebook 02_reward_ablations makes them where the profile has any.")
     rows = read_csv(path)
     inner = scroll(tables.to_html(tables.ablation_table(rows)))
-    return (
-        inner + '<p class="note">In-domain; ± is a 95 % t-interval over seeds.</p>\n' + m.show_figures("ablations", "")
-    )
+    return inner + '<p class="note">In-domain; ± is a 95 % t-interval over seeds.</p>\n' + m.show_figures("ablations", "")
 
 
 def _other(m: Material) -> str:
@@ -311,13 +305,10 @@ def _machines(records: Sequence[tuple[str, dict[str, Any]]]) -> str:
     for name, r in records:
         packages = r.get("packages") or {}
         versions = ", ".join(f"{package} {version}" for package, version in packages.items())
-        where = f"{r.get('platform')}, {r.get('cpu_count')} × {r.get('cpu_model')}" + (
-            f", {r['gpu']}" if r.get("gpu") else ""
-        )
+        where = f"{r.get('platform')}, {r.get('cpu_count')} × {r.get('cpu_model')}" + (f", {r['gpu']}" if r.get("gpu") else "")
         lines.setdefault(f"Python {r.get('python')}, {versions}; {where}", []).append(name)
     items = "".join(
-        f"<li>{text(line)}{text(f' ({len(names)} steps)' if len(lines) > 1 else '')}</li>"
-        for line, names in lines.items()
+        f"<li>{text(line)}{text(f' ({len(names)} steps)' if len(lines) > 1 else '')}</li>" for line, names in lines.items()
     )
     return f'<ul class="note">{items}</ul>\n'
 

@@ -35,7 +35,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 
 from vr1kit.profiles import get_profile
-from vr1kit.provenance import notebook_modules
+from vr1kit.provenance import notebook_modules, set_environment
 from vr1kit.runs import Run, RunError, Step, open_run, project_root, read_json
 from vr1kit.terminal import NotebookOutput, Screen, format_seconds
 
@@ -159,9 +159,7 @@ def _check_parameter(path: Path, known: Mapping[str, Mapping[str, str]], name: s
         )
     wanted = SIMPLE_TYPES.get(known[name]["inferred_type_name"])
     if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool)):
-        raise RunError(
-            f"parameter '{name}' of notebook {path.stem} is {known[name]['inferred_type_name']}, not {value!r}"
-        )
+        raise RunError(f"parameter '{name}' of notebook {path.stem} is {known[name]['inferred_type_name']}, not {value!r}")
 
 
 def choose(tasks: Sequence[Task], only: str | None) -> list[Task]:
@@ -217,14 +215,12 @@ class Pace:
         return later + max(here - seconds, 0.1 * here)
 
 
-def run_tasks(
-    run: Run, tasks: Sequence[Task], screen: Screen, command: str, only: str | None = None, force: bool = False
-) -> int:
+def run_tasks(run: Run, tasks: Sequence[Task], screen: Screen, command: str, only: str | None = None, force: bool = False) -> int:
     """Run the tasks in order, skipping what is done; the exit code."""
     chosen = choose(tasks, only)
     pace = Pace({task.stem: 60 * task.minutes for task in chosen if why_run(task, force)})
     screen.line(f"run '{run.name}' in {_shown(run.path)}")
-    with _only_one(run), _environment(VR1KIT_RUNS=str(run.path.parent), VR1KIT_COMMAND=command):
+    with _only_one(run), set_environment(VR1KIT_RUNS=str(run.path.parent), VR1KIT_COMMAND=command):
         for task in chosen:
             title = f"[{tasks.index(task) + 1}/{len(tasks)}] {task.stem}"
             reason = why_run(task, force)
@@ -290,7 +286,7 @@ def _execute(task: Task, screen: Screen, status: Callable[[str], str]) -> None:
     began = time.monotonic()
     screen.show(lambda: status(cell_now))
     try:
-        with _environment(VR1KIT_TRACE=str(trace)):
+        with set_environment(VR1KIT_TRACE=str(trace)):
             executed = papermill.execute_notebook(
                 task.path, partial, task.parameters, kernel_name="python3", language="python", progress_bar=False,
                 stdout_file=NotebookOutput(screen), stderr_file=NotebookOutput(screen), cwd=project_root(),
@@ -333,21 +329,6 @@ def _explain_failure(task: Task, error: Exception, kept: Path, seconds: float, c
 
 
 @contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Variables for the kernels we start; put back afterwards."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
 def _only_one(run: Run) -> Iterator[None]:
     """Two pipelines in one run folder would overwrite each other; the lock goes with the process that holds it."""
     run.path.mkdir(parents=True, exist_ok=True)
@@ -355,9 +336,7 @@ def _only_one(run: Run) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError(
-                f"run '{run.name}' is being reproduced by another process: wait, or use another --run"
-            ) from None
+            raise RunError(f"run '{run.name}' is being reproduced by another process: wait, or use another --run") from None
         yield
 
 

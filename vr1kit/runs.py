@@ -302,8 +302,7 @@ class Step:
         })  # fmt: skip
         made = sorted(path for path in self.path.rglob("*") if path.is_file() and self._is_artefact(path))
         artefacts = {
-            path.relative_to(self.path).as_posix(): {"sha256": file_hash(path), "size": path.stat().st_size}
-            for path in made
+            path.relative_to(self.path).as_posix(): {"sha256": file_hash(path), "size": path.stat().st_size} for path in made
         }
         # What the attempt began with, not what the code or inputs have become while it ran.
         kept = ("step", "fingerprint", "config", "inputs", "code_of", "code")

@@ -132,7 +132,9 @@ def _lines(rng, n, tone, angle, step, width, by):
 
 
 def _stripes(rng, n, tone):
-    return _lines(rng, n, tone, rng.uniform(0, math.pi), int(rng.integers(22, 44)), int(rng.integers(4, 12)), rng.choice([-16, 14]))
+    return _lines(
+        rng, n, tone, rng.uniform(0, math.pi), int(rng.integers(22, 44)), int(rng.integers(4, 12)), rng.choice([-16, 14])
+    )
 
 
 def _waves(rng, n, tone):

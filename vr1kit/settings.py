@@ -12,7 +12,7 @@ from vr1kit.rewards import Schedule, two_stage
 class GrpoSettings:
     """One run. Defaults are the tiny profile's; the paper's value stands in the comment."""
 
-    steps: int = 150
+    steps: int = 60
     prompts_per_step: int = 16  # released script: 16
     num_generations: int = 8  # released script: 4
     learning_rate: float = 1e-4  # paper: 1e-6 (7 B parameters); here 2 M, see the sweep in runs/published/sweeps.csv
@@ -34,7 +34,7 @@ class GrpoSettings:
     train_tower: bool = False  # ours: the tower is frozen
     lora_rank: int = 0  # 0: all (unfrozen) weights
     seed: int = 0
-    save_steps: int = 50
+    save_steps: int = 20
 
     def to_config(self) -> dict:
         """Plain data for fingerprints and provenance."""

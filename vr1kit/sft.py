@@ -12,32 +12,15 @@ from pathlib import Path
 
 import torch
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
 from vr1kit.data import decode_images
-from vr1kit.grpo import ProgressLog, _lora, _printer
-from vr1kit.models import LoadsOwnCheckpoints, Policy, freeze_tower
+from vr1kit.models import Policy, freeze_tower
 from vr1kit.prompts import write_answer
 from vr1kit.settings import SftSettings
+from vr1kit.training import LoadsOwnCheckpoints, ProgressLog, lora_config, run_trainer
 
-
-class _SftLog(ProgressLog):
-    KEEP = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate", "entropy": "entropy", "mean_token_accuracy": "token_accuracy"}
-
-    def __init__(self, log, label, show):
-        TrainerCallback.__init__(self)
-        self.log, self.label, self.show, self.bar, self.began = log, label, show, None, 0.0
-
-    def on_log(self, args, state, control, logs=None, **_):
-        if not logs or "loss" not in logs:
-            return
-        row = {"step": state.global_step, "seconds": round(self._seconds(), 1)}
-        row.update({new: round(float(logs[old]), 9) for old, new in self.KEEP.items() if old in logs})
-        self.log(row)
-        self.bar.n = state.global_step
-        self.bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
-        self.bar.update(0)
+LOGGED = {n: n for n in ("loss", "grad_norm", "learning_rate", "entropy")} | {"mean_token_accuracy": "token_accuracy"}
 
 
 class BaselineTrainer(LoadsOwnCheckpoints, SFTTrainer):
@@ -54,7 +37,13 @@ def add_answers(dataset):
 
 
 def train_sft(
-    policy: Policy, dataset, root: Path, settings: SftSettings, folder: Path, log: Callable[[dict], None] = lambda row: None, show: bool = True,
+    policy: Policy,
+    dataset,
+    root: Path,
+    settings: SftSettings,
+    folder: Path,
+    log: Callable[[dict], None] = lambda row: None,
+    show: bool = True,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Policy:
     """Train the policy in place and return it. dataset: columns of `vr1kit.data.to_dataset`, image paths below `root`."""
@@ -71,10 +60,6 @@ def train_sft(
     )  # fmt: skip
     trainer = BaselineTrainer(
         model=policy.model, args=config, train_dataset=decode_images(add_answers(dataset), root), processing_class=policy.processor,
-        callbacks=[_SftLog(log, folder.name, show), *callbacks], peft_config=_lora(s.lora_rank),
+        callbacks=[ProgressLog(log, LOGGED, "loss", folder.name, show), *callbacks], peft_config=lora_config(s.lora_rank),
     )  # fmt: skip
-    trainer.remove_callback(_printer())
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(folder / "checkpoints") if (folder / "checkpoints").exists() else None)
-    policy.model = trainer.accelerator.unwrap_model(trainer.model)
-    policy.model.eval()
-    return policy
+    return run_trainer(trainer, policy, folder)

@@ -49,8 +49,13 @@ def draw_data(run: str, profile: str) -> Step:
         return step
     step.begin()
     jobs = _scene_jobs(get_profile(profile))
-    with ProcessPoolExecutor(get_profile(profile).workers) as pool, tqdm(total=sum(n for *_, n in jobs), desc="drawing", unit="picture") as bar:
-        futures = [pool.submit(write_scenes, step.path / folder, domain, range(first, first + n)) for folder, domain, first, n in jobs]
+    with (
+        ProcessPoolExecutor(get_profile(profile).workers) as pool,
+        tqdm(total=sum(n for *_, n in jobs), desc="drawing", unit="picture") as bar,
+    ):
+        futures = [
+            pool.submit(write_scenes, step.path / folder, domain, range(first, first + n)) for folder, domain, first, n in jobs
+        ]
         for future, (*_, n) in zip(futures, jobs, strict=True):
             future.result()
             bar.update(n)
@@ -80,7 +85,9 @@ def curate_mix(run: str, profile: str, seed: int) -> Step:
     """The curated mix: toy box detection, shifted domains (half detection, half grounding), referring in the toy box."""
     p = get_profile(profile)
     scenes = draw_data(run, profile)
-    step = open_run(run).step(f"data/mix-seed{seed}", {"mix": asdict(p.mix), "seed": seed}, {"scenes": scenes}, code=["data", "models"])
+    step = open_run(run).step(
+        f"data/mix-seed{seed}", {"mix": asdict(p.mix), "seed": seed}, {"scenes": scenes}, code=["data", "models"]
+    )
     if step.state() == "done":
         return step
     from vr1kit.models import load_policy
@@ -224,8 +231,14 @@ def collect_gallery(run: str, profile: str, base: str, seed: int = 0, policy: st
     other domain. gallery.json: rows {domain, seed, labels, boxes_xyxy_px, answers: {policy or stage: {boxes_xyxy_px, labels}}}.
     """
     scenes = draw_data(run, profile)
-    trained = {p: train_policy(run, profile, Job(base, seed, p), show=False) for p in ("sft", policy) if p in get_profile(profile).policies}
-    step = open_run(run).step(f"gallery/{base}-seed{seed}", {"n": n, "policy": policy}, {"scenes": scenes, **trained}, code=["evaluate"])
+    trained = {
+        p: train_policy(run, profile, Job(base, seed, p), show=False)
+        for p in ("sft", policy)
+        if p in get_profile(profile).policies
+    }
+    step = open_run(run).step(
+        f"gallery/{base}-seed{seed}", {"n": n, "policy": policy}, {"scenes": scenes, **trained}, code=["evaluate"]
+    )
     if step.state() == "done":
         return step
     from vr1kit import evaluate

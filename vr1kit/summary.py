@@ -51,7 +51,9 @@ def describe_run(run: str, profile: str) -> str:
         record = opened.find("data/scenes").provenance()
     state = "frozen" if opened.frozen else f"{len(names)} steps so far"
     made_by = f"vr1kit {__version__}, commit {(record['git_commit'] or 'none')[:7]}, Python {record['python']}"
-    return f"run {run} ({state}) | profile {profile}: {known.purpose} | {made_by}, torch {record['packages'].get('torch', 'none')}"
+    return (
+        f"run {run} ({state}) | profile {profile}: {known.purpose} | {made_by}, torch {record['packages'].get('torch', 'none')}"
+    )
 
 
 # --- the main results -----------------------------------------------------------------------------------------------------------
@@ -86,9 +88,7 @@ def _find_intervals(
             matches = {policy: [_load_matches(s, suite) for s in of_seeds] for policy, of_seeds in steps.items()}
             found += _describe_samples(bootstrap_suite(matches, METRICS), base, suite, rows)
         questions = read_json(draw_data(run, profile).path / "questions.json")
-        right = {
-            policy: np.stack([_check_answers(s, questions) for s in of_seeds]) for policy, of_seeds in steps.items()
-        }
+        right = {policy: np.stack([_check_answers(s, questions) for s in of_seeds]) for policy, of_seeds in steps.items()}
         found += _describe_samples(_bootstrap_questions(right), base, "questions", rows)
     return found
 
@@ -112,8 +112,7 @@ def _bootstrap_questions(right: Mapping[str, np.ndarray], resamples: int = RESAM
     drawn = rng.integers(0, most, (resamples, most))  # (B, S)
     accuracy = {policy: 100 * weights @ r.T for policy, r in right.items()}  # (B, S)
     return {
-        policy: {"accuracy": np.take_along_axis(a, drawn % a.shape[1], axis=1).mean(axis=1)}
-        for policy, a in accuracy.items()
+        policy: {"accuracy": np.take_along_axis(a, drawn % a.shape[1], axis=1).mean(axis=1)} for policy, a in accuracy.items()
     }
 
 
@@ -168,9 +167,7 @@ def write_ablations(run: str, profile: str) -> Step:
     jobs = list_ablations(profile)
     jobs = [*(Job(base, 0, "base") for base in dict.fromkeys(job.base for job in jobs)), *jobs]
     evaluations = {job.name: evaluate_policy(run, profile, job, ABLATION_SPLIT, show=False) for job in jobs}
-    step = open_run(run).step(
-        "ablations", {"seeds": list(get_profile(profile).ablation_seeds)}, evaluations, code=["summary"]
-    )
+    step = open_run(run).step("ablations", {"seeds": list(get_profile(profile).ablation_seeds)}, evaluations, code=["summary"])
     if step.state() == "done":
         return step
     step.begin()
@@ -190,9 +187,7 @@ def widen(rows: Sequence[Mapping], suite: str) -> list[dict]:
     wide: dict[tuple[str, int], dict] = {}
     for r in rows:
         if r["suite"] == suite:
-            wide.setdefault((r["ablation"], r["seed"]), {"name": r["ablation"], "seed": r["seed"]})[r["metric"]] = r[
-                "value"
-            ]
+            wide.setdefault((r["ablation"], r["seed"]), {"name": r["ablation"], "seed": r["seed"]})[r["metric"]] = r["value"]
     return list(wide.values())
 
 
@@ -246,9 +241,7 @@ def list_costs(run: str, jobs: Sequence[Job]) -> list[dict]:
             "policy": job.policy,
             "name": policy_name(job.tag or job.policy),
         }
-        rows.append(
-            {**who, "steps": metrics["steps"], "answers": metrics["steps"] * each, "seconds": metrics["train_seconds"]}
-        )
+        rows.append({**who, "steps": metrics["steps"], "answers": metrics["steps"] * each, "seconds": metrics["train_seconds"]})
     return rows
 
 

@@ -153,9 +153,7 @@ def verdicts(rows: Sequence[Row], intervals: Sequence[Row] | None, paper: Mappin
     return table
 
 
-def _judge(
-    results: Results, paper: Mapping[str, Any], base: str, suite: str, against: str, test: str, target: float
-) -> Row:
+def _judge(results: Results, paper: Mapping[str, Any], base: str, suite: str, against: str, test: str, target: float) -> Row:
     kind, metric = "ratio" if test == "ratio" else "difference", "accuracy" if suite == "questions" else "AP"
     policy = best_credit(results, base)
     found = results.contrast(base, policy, against, suite, metric, kind) if policy else None
@@ -200,9 +198,7 @@ def show_verdicts(rows: Sequence[Row]) -> list[Row]:
         if r["low"] is not None:
             measured += f" [{r['low']:{sign}.{digits}f}, {r['high']:{sign}.{digits}f}]"
         theirs = "" if r["paper"] is None else f"{r['paper']:{sign}.{digits}f}{unit}"
-        shown.append(
-            {"goal": r["goal"], "wanted": wanted, "measured": measured, "paper": theirs, "verdict": r["verdict"]}
-        )
+        shown.append({"goal": r["goal"], "wanted": wanted, "measured": measured, "paper": theirs, "verdict": r["verdict"]})
     return shown
 
 

@@ -39,7 +39,7 @@ CHAT_TEMPLATE = (
 
 def _vocabulary() -> list[str]:
     before, after = GROUNDING_PROMPT.split("{phrase}")
-    structure = ['[{"bbox_2d": [', '"}, {"bbox_2d": [', '"}]', "[]", "]}, {\"bbox_2d\": [", "]}]", "```json\n", "\n```"]
+    structure = ['[{"bbox_2d": [', '"}, {"bbox_2d": [', '"}]', "[]", ']}, {"bbox_2d": [', "]}]", "```json\n", "\n```"]
     numbers = [f"{start}{i}" for start in ("", ", ") for i in range(SIDE + 1)]
     labels = [f"{start}{label}" for start in (" ", ", ", '], "label": "') for label in SPRITES]
     phrases = [DETECTION_PROMPT.split(" {categories}")[0], before.rstrip(), after, *QUESTION_WORDS, ".", "\n"]

@@ -5,7 +5,6 @@ A killed run continues: done jobs are found by their steps, a half-done training
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import time
@@ -17,6 +16,7 @@ from tqdm.auto import tqdm
 
 from vr1kit.jobs import Job, count_steps
 from vr1kit.profiles import get_profile
+from vr1kit.provenance import set_environment
 from vr1kit.runs import Step, open_run
 from vr1kit.study import curate_mix, draw_data, evaluate_policy
 
@@ -37,9 +37,11 @@ def run_jobs(run: str, profile: str, jobs: Sequence[Job], split: str = "test") -
     waiting, running, done = list(jobs), {}, []
     failed: tuple[Job, BaseException] | None = None
     bar = tqdm(total=sum(count_steps(j, p) for j in jobs), unit="step", mininterval=5)
-    with bar, _one_thread_each(), ProcessPoolExecutor(p.workers, multiprocessing.get_context("spawn")) as pool:
+    with bar, set_environment(**ONE_THREAD), ProcessPoolExecutor(p.workers, multiprocessing.get_context("spawn")) as pool:
         while (waiting and not failed) or running:
-            for job in [j for j in waiting if not failed and len(running) < p.workers and not _must_wait(j, [*waiting, *running])]:
+            for job in [
+                j for j in waiting if not failed and len(running) < p.workers and not _must_wait(j, [*waiting, *running])
+            ]:
                 if len(running) < p.workers:
                     waiting.remove(job)
                     running[job] = pool.submit(_work, run, profile, job, split, opened.path / "logs" / f"{job.name}.log")
@@ -60,7 +62,9 @@ def run_jobs(run: str, profile: str, jobs: Sequence[Job], split: str = "test") -
 
 def _must_wait(job: Job, others: Sequence[Job]) -> bool:
     """`sft_vision_r1` starts from `sft`, which another process may be about to train."""
-    return job.policy == "sft_vision_r1" and any((o.policy, o.base, o.seed, o.tag) == ("sft", job.base, job.seed, "") for o in others)
+    return job.policy == "sft_vision_r1" and any(
+        (o.policy, o.base, o.seed, o.tag) == ("sft", job.base, job.seed, "") for o in others
+    )
 
 
 def _progress(run: str, job: Job) -> tuple[int, float | None]:
@@ -77,20 +81,8 @@ def _describe(run: str, job: Job) -> str:
     return f"{job.name} {step}" + (f" reward {reward:.2f}" if reward is not None else "")
 
 
-@contextlib.contextmanager
-def _one_thread_each():
-    """Children read these when they import numpy and torch; two processes of one thread beat one of two here."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    before = {n: os.environ.get(n) for n in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+# Children read these when they import numpy and torch.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 def _work(run: str, profile: str, job: Job, split: str, log: Path) -> None:
