@@ -103,9 +103,14 @@ def generate(
 
 
 def score_completions(
-    model, inputs: dict[str, torch.Tensor], completion_ids: torch.Tensor, completion_mask: torch.Tensor, prompt_of: torch.Tensor
+    model,
+    inputs: dict[str, torch.Tensor],
+    completion_ids: torch.Tensor,
+    completion_mask: torch.Tensor,
+    prompt_of: torch.Tensor,
+    temperature: float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability and entropy of each completion token, with gradients, each prompt computed once.
+    """Log-probability and entropy of each completion token at that temperature, with gradients, each prompt computed once.
 
     inputs: U prompts; completion_ids, completion_mask: (B, C) right-padded; prompt_of: (B,) index of each row's prompt.
     Returns two (B, C) tensors; values at padding are meaningless, as in trl.
@@ -117,7 +122,7 @@ def score_completions(
     if completion_ids.shape[1] > 1:
         rest = _continue(model, prefix.cache, completion_ids[:, :-1], mask[:, :-1], prefix.next_position[prompt_of])
         first = torch.cat([first, rest], 1)  # (B, C, V)
-    scores = torch.log_softmax(first.float(), -1)
+    scores = torch.log_softmax(first.float() / temperature, -1)
     entropy = -(scores.detach().exp() * scores.detach()).sum(-1)
     return scores.gather(2, completion_ids[:, :, None]).squeeze(2), entropy
 

@@ -208,7 +208,7 @@ class VisionR1Trainer(LoadsOwnCheckpoints, GRPOTrainer):
             "pixel_values": torch.cat([pixels[i] for i in leaders.tolist()]),
         }  # fmt: skip
         completion, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
-        logps, entropies = score_completions(self.accelerator.unwrap_model(model), inputs, completion, mask, prompt_of)
+        logps, entropies = score_completions(self.accelerator.unwrap_model(model), inputs, completion, mask, prompt_of, self.temperature)
         return logps, entropies if kwargs.get("compute_entropy") else None, None
 
 
