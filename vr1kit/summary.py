@@ -291,5 +291,5 @@ def write_readme(run: str) -> Path:
     seeds = len({r["seed"] for r in rows})
     note = f"AP in percent on held-out pictures, mean of {seeds} seed{'s' if seeds > 1 else ''}, ± half of the 95 % interval; × is the ratio to the base."
     body = to_markdown([{k: v for k, v in row.items() if k in keep} for row in table])
-    write_text_atomic(path, f"{text[:start]}\n\n{body}\n{note} [All columns](paper_figures/main.md).\n\n{text[end:]}")
+    write_text_atomic(path, f"{text[:start]}\n\n{body}\n{note} [All columns](paper_figures/main_table.md).\n\n{text[end:]}")
     return path
