@@ -78,8 +78,8 @@ def test_a_saved_policy_comes_back(random_policy, tmp_path):
         assert torch.equal(a, b), name
     assert again.input_size(192, 192) == (96, 96) and again.space == random_policy.space
     boxes, size = again.write_boxes(np.array([[10.0, 20, 50, 61]]), 192, 192)
-    assert size == (96, 96) and boxes.tolist() == [[5, 10, 25, 30]]
-    assert again.read_boxes(boxes, 192, 192).tolist() == [[10, 20, 50, 60]]
+    assert size == (96, 96) and boxes.tolist() == [[5, 10, 25, 31]]
+    assert again.read_boxes(boxes, 192, 192).tolist() == [[10, 20, 50, 62]]
 
 
 def test_bad_checkpoints_are_refused_in_one_line(random_policy, tmp_path):
