@@ -30,7 +30,7 @@ def resolve(job: Job, profile: Profile) -> GrpoSettings | SftSettings | None:
     """The settings of a policy: the profile's, with what makes the policy what it is."""
     if job.settings is not None:
         return replace(job.settings, seed=job.seed)
-    sft, grpo = profile.sft, profile.grpo[job.base]
+    sft, grpo = profile.sft, profile.grpo.get(job.base, GrpoSettings())
     table = {
         "base": None,
         "sft": replace(sft, seed=job.seed),
