@@ -124,7 +124,7 @@ def run_profiles(arguments: argparse.Namespace) -> int:
 def add_study(subcommands: Any) -> None:
     parser = _add(subcommands, "study", run_study, "train and test every policy of a profile, without notebooks", """\
 examples:
-  vr1kit study --run full --profile published            # three seeds, both base policies
+  vr1kit study --run full --profile published            # every seed, both base policies
   vr1kit study --run full --profile published --part sweeps
 
 The same command continues an interrupted study; done jobs are found, not repeated.""")  # fmt: skip
