@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from vr1kit import rewards as reward_module
+from vr1kit.criteria import two_stage
 from vr1kit.data import Part, curate, decode_images, read_coco, to_dataset
 from vr1kit.grpo import GroupedProcessor, Rewards, train_grpo
 from vr1kit.prompts import ask_detection
-from vr1kit.rewards import two_stage
 from vr1kit.scenes import TOYBOX, draw_scene
 from vr1kit.settings import GrpoSettings, SftSettings
 from vr1kit.sft import add_answers, train_sft

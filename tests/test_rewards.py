@@ -2,7 +2,7 @@ import itertools
 import json
 import subprocess
 import sys
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,19 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vr1kit.completions import parse_completion
-from vr1kit.rewards import (
-    ADVANCED,
-    BEGINNER,
-    PAPER,
-    Criteria,
-    Schedule,
-    Stage,
-    differentiate,
-    score_completion,
-    score_group,
-    score_parsed,
-    two_stage,
-)
+from vr1kit.criteria import ADVANCED, BEGINNER, Criteria
+from vr1kit.rewards import PAPER, differentiate, score_completion, score_group, score_parsed
 
 SIZE = (100, 100)
 SOME = settings(max_examples=60, deadline=None)
@@ -324,58 +313,7 @@ def test_hiding_a_bad_box_in_a_format_error_does_not_pay():
     assert hidden.total < honest.total  # but 1.5 against 2
 
 
-# --- Criteria, schedules, borders ---
-
-
-@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), "0.5", None])
-def test_criteria_are_checked(value):
-    for name in ("xi0", "xi1", "xi2"):
-        with pytest.raises(ValueError, match=f"{name}.*{value}"):
-            Criteria(**{name: value})
-
-
-def test_criteria_in_order_and_frozen():
-    with pytest.raises(ValueError, match=r"xi1.*xi2 0\.5.*0\.75"):
-        Criteria(0.5, 0.75, 0.5)
-    with pytest.raises(FrozenInstanceError):
-        BEGINNER.xi0 = 0.1
-
-
-def test_stages_of_the_paper():
-    assert Criteria(0.5, 0.5, 0.75) == BEGINNER
-    assert Criteria(0.75, 0.75, 0.9) == ADVANCED
-
-
-def test_two_stages():
-    schedule = two_stage()
-    assert [schedule.stage_at(progress).name for progress in (0, 0.25, 0.499, 0.5, 0.75, 1)] == [
-        "beginner", "beginner", "beginner", "advanced", "advanced", "advanced"]  # fmt: skip
-    assert schedule.criteria_at(0.49) == BEGINNER and schedule.criteria_at(0.5) == ADVANCED
-    assert two_stage(1 / 3).stage_at(0.4).name == "advanced"
-    assert {two_stage(1).stage_at(progress).name for progress in (0, 0.5, 1)} == {"beginner"}
-    assert {two_stage(0).stage_at(progress).name for progress in (0, 0.5, 1)} == {"advanced"}
-
-
-def test_a_schedule_is_data():
-    warmup = Stage("warm-up", 0.1, Criteria(0.2, 0.0, 1.0))
-    schedule = Schedule((warmup, Stage("beginner", 0.5, BEGINNER), Stage("advanced", 1.0, ADVANCED)))
-    assert schedule.stage_at(0.05) is warmup
-    assert schedule.stage_at(0.1).name == "beginner"
-    assert schedule == Schedule((warmup, *two_stage(0.5).stages))
-
-
-@pytest.mark.parametrize("ends", [(), (0.5,), (0.5, 0.9), (0.5, 0.5, 1.0), (0.7, 0.5, 1.0), (0.0, 1.0), (1.0, 1.0), (1.5,)])
-def test_schedules_are_checked(ends):
-    with pytest.raises(ValueError, match="until"):
-        Schedule(tuple(Stage("s", end, BEGINNER) for end in ends))
-
-
-@pytest.mark.parametrize("value", [-0.01, 1.01, float("nan")])
-def test_progress_and_step_are_checked(value):
-    with pytest.raises(ValueError, match=f"progress.*{value}"):
-        two_stage().criteria_at(value)
-    with pytest.raises(ValueError, match=f"step.*{value}"):
-        two_stage(value)
+# --- Borders ---
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,10 @@ import pytest
 import torch
 from PIL import Image
 
-from vr1kit.completions import parse_completion
+from vr1kit.instruction import to_patches
 from vr1kit.models import BASE_POLICIES, PolicyError, load_policy, save_policy
-from vr1kit.pretrain import answer_like, choose_annotator, choose_domain, flip, to_patches, token_targets
 from vr1kit.prompts import ask_detection, ask_grounding, write_answer
-from vr1kit.scenes import DOMAINS, UNSEEN, ask_question, draw_scene
+from vr1kit.scenes import DOMAINS, ask_question, draw_scene
 from vr1kit.tiny import SIDE, build_image_processor, build_tokenizer
 
 BOXES, LABELS = np.array([[4, 10, 30, 41], [50, 8, 57, 17], [60, 60, 90, 90]], float), ["star", "fish", "car"]
@@ -42,33 +41,6 @@ def test_patches_equal_the_image_processors():
 def test_the_processor_shrinks_a_scene_to_the_models_side():
     out = build_image_processor()([draw_scene("toybox", 0).image], return_tensors="pt")
     assert out["image_grid_thw"].tolist() == [[1, 12, 12]]
-
-
-def test_annotators_are_what_they_are_called():
-    rng = np.random.default_rng(0)
-    careful = parse_completion(answer_like("careful", BOXES, LABELS, rng), (SIDE, SIDE))
-    assert careful.dual_format and len(careful.labels) == 3 and (careful.boxes_xyxy == BOXES).all()
-    hurried = parse_completion(answer_like("hurried", BOXES, LABELS, rng), (SIDE, SIDE))
-    assert hurried.dual_format and hurried.labels == ("star", "car")  # the larger half
-    assert (hurried.boxes_xyxy[1] != BOXES[2]).any()  # loosely
-    broken = [parse_completion(answer_like("broken", BOXES, LABELS, rng), (SIDE, SIDE)) for _ in range(30)]
-    assert not any(b.dual_format for b in broken)
-    drawn = [choose_annotator(9, rng) for _ in range(2000)]
-    assert drawn.count("hurried") / 2000 == pytest.approx(0.70, abs=0.05)
-    assert drawn.count("broken") / 2000 == pytest.approx(0.15, abs=0.04)
-
-
-def test_pretraining_never_sees_an_unseen_domain_and_mirrors_rightly():
-    assert {choose_domain(i) for i in range(2000)} == set(DOMAINS) - {d.name for d in UNSEEN}
-    pixels, boxes = flip(np.arange(SIDE * SIDE * 3, dtype=np.uint32).reshape(1, SIDE, SIDE, 3), [BOXES])
-    assert boxes[0][0].tolist() == [SIDE - 30, 10, SIDE - 4, 41]
-    assert pixels[0, 0, 0, 0] == (SIDE - 1) * 3
-
-
-def test_a_visual_token_is_asked_for_the_object_over_it():
-    classes, boxes = token_targets([np.array([[0, 0, 16, 16]], float)], [["star"]])
-    assert classes[0] > 0 and classes[1:].sum() == 0
-    assert boxes[0].tolist() == pytest.approx([0, 0, 1 / 6, 1 / 6])
 
 
 def test_a_saved_policy_comes_back(random_policy, tmp_path):

@@ -66,6 +66,16 @@ def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None =
     for key in ("images", "annotations", "categories"):
         if not isinstance(coco, dict) or not isinstance(coco.get(key), list):
             raise DataError(f"{path}: not a COCO instances file, it has no list '{key}'")
+    try:
+        return _read_parts(coco, path, root, name or path.parent.name)
+    except DataError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"an entry has no {error}" if isinstance(error, KeyError) else f"an entry cannot be read: {error}"
+        raise DataError(f"{path}: not a COCO instances file, {what}; compare it with COCO's instances_val2017.json") from None
+
+
+def _read_parts(coco: dict, path: Path, root: Path, name: str) -> DetectionSet:
     names = {c["id"]: str(c["name"]) for c in coco["categories"]}
     boxes: dict[int, list] = {i["id"]: [] for i in coco["images"]}
     labels: dict[int, list[str]] = {i: [] for i in boxes}
@@ -93,10 +103,10 @@ def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None =
                 image["height"],
                 xyxy,
                 tuple(labels[image["id"]]),
-                name or path.parent.name,
+                name,
             )
         )
-    return DetectionSet(name or path.parent.name, path, tuple(records), {n: i for i, n in sorted(names.items())})
+    return DetectionSet(name, path, tuple(records), {n: i for i, n in sorted(names.items())})
 
 
 @functools.lru_cache(maxsize=8192)

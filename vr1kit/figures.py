@@ -16,9 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from vr1kit.criteria import ADVANCED, BEGINNER, Criteria, Schedule
 from vr1kit.pictures import draw_boxes, judge_answer, plot_before_after, sheet
 from vr1kit.results import PAPER_MODELS, SUITE_NAMES, Results, Row, paper_value, policy_name
-from vr1kit.rewards import ADVANCED, BEGINNER, Criteria, Schedule
 from vr1kit.style import (
     BLUE,
     FAINT,

@@ -55,11 +55,15 @@ def write_text_atomic(path: Path, text: str) -> None:
     """Write beside the target, sync, then rename: readers see the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:  # a full disk, Ctrl-C: leave nothing behind
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json_atomic(path: Path | str, value: Any) -> None:

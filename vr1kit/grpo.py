@@ -23,10 +23,11 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from vr1kit.credit import assign_object_credit
+from vr1kit.criteria import Criteria, Schedule
 from vr1kit.data import decode_images
 from vr1kit.decoding import generate, score_completions, supports_shared_prompts
 from vr1kit.models import Policy, freeze_tower, save_policy
-from vr1kit.rewards import Criteria, Schedule, Score, score_group
+from vr1kit.rewards import Score, score_group
 from vr1kit.settings import GrpoSettings
 from vr1kit.training import LoadsOwnCheckpoints, ProgressLog, lora_config, run_trainer
 
@@ -208,7 +209,9 @@ class VisionR1Trainer(LoadsOwnCheckpoints, GRPOTrainer):
             "pixel_values": torch.cat([pixels[i] for i in leaders.tolist()]),
         }  # fmt: skip
         completion, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
-        logps, entropies = score_completions(self.accelerator.unwrap_model(model), inputs, completion, mask, prompt_of, self.temperature)
+        logps, entropies = score_completions(
+            self.accelerator.unwrap_model(model), inputs, completion, mask, prompt_of, self.temperature
+        )
         return logps, entropies if kwargs.get("compute_entropy") else None, None
 
 

@@ -6,8 +6,8 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 
+from vr1kit.criteria import two_stage
 from vr1kit.profiles import Profile, get_profile
-from vr1kit.rewards import two_stage
 from vr1kit.settings import GrpoSettings, SftSettings
 
 

@@ -2,16 +2,15 @@
 
 1. `warm_up`: the vision tower learns to see: every merged visual token predicts class and box of the object over it.
 2. `train_answers`, clean: next-token training on right answers (and questions), the dense task beside it -> ``converged``.
-3. `train_answers`, mixed: the same policy goes on with instruction data of *mixed quality*, as large models have it, until the
-   loss has flattened -> ``mixed``. It knows the objects; its most likely answer in a dense scene is nevertheless a hurried one.
+3. `train_answers`, mixed: the same policy goes on with instruction data of *mixed quality* (`vr1kit.instruction`), as large models
+   have it, until the loss has flattened -> ``mixed``. It knows the objects; its most likely answer in a dense scene is
+   nevertheless a hurried one.
 
-The mixed data, openly (all ours): per picture one annotator. *Careful* ones list every object, tightly. *Hurried* ones name the
-larger half of the objects with loose boxes; they are the more common the denser the picture is. *Broken* exports (15 %) begin
-with prose, lose the labels or stop in the middle of a box.
+    vr1kit pretrain --out runs/base          # about an hour and a half on two cores
 
-    vr1kit pretrain --out runs/base --pictures 48000        # about 1.5 hours on two cores
-
-Pictures are drawn once and kept as 96 x 96 uint8; a horizontal flip doubles them.
+What makes it fast (each measured on two cores, pictures per second): two processes of one thread each that average their
+gradients, against one process of two threads; bfloat16 with attention left in float32, since the CPU's bfloat16 attention is
+four times slower backwards; Muon for the matrices.
 """
 
 from __future__ import annotations
@@ -19,233 +18,81 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
-from PIL import Image
 from tqdm.auto import tqdm
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import AttentionInterface, Qwen2_5_VLForConditionalGeneration
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from vr1kit.prompts import ask_detection, ask_grounding, sort_left_to_right, write_answer
-from vr1kit.scenes import DOMAINS, SHIFTED, TOYBOX, ask_question, draw_scene
-from vr1kit.scenes import SIDE as PICTURE_SIDE
-from vr1kit.sprites import SPRITES
-from vr1kit.tiny import MERGE, PATCH, PROSE, SIDE, build_image_processor, build_model, build_processor
+from vr1kit.instruction import GRID, LABELS, Pictures, draw_pictures, flip, to_patches, token_targets, write_batches
+from vr1kit.tiny import MERGE, SIDE, build_model, build_processor
 
-FIRST_SEED = 10_000_000  # pictures of pre-training; the curated mixes and the evaluation sets use lower seeds
-LABELS = tuple(SPRITES)
-GRID = SIDE // PATCH // MERGE  # visual tokens per side
+SAVE_EVERY = 400  # steps: what a cut-off costs at most; a multiple of the 8 batches drawn at once
 
 
-# --- pictures -----------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class Pictures:
-    """N pictures at model resolution and what is in them."""
+class Stage:
+    """One stage of pre-training. batch: pictures per process and step."""
 
-    pixels: np.ndarray  # (N, SIDE, SIDE, 3) uint8, memory-mapped
-    domains: list[str]
-    labels: list[list[str]]
-    boxes_xyxy: list[np.ndarray]  # model-input pixels, float (n, 4)
-    questions: list[tuple[str, str]]
-
-    def __len__(self) -> int:
-        return len(self.domains)
+    name: str  # warm_up | converged | mixed
+    steps: int
+    batch: int
+    learning_rate: float  # of Muon (matrices); embeddings, norms and the head get a quarter of it, by AdamW
+    dense: float = 0.0  # weight of the dense task beside the answers
 
 
-def choose_domain(index: int) -> str:
-    """70 % toy box, 30 % the shifted domains in turn. Never an unseen one."""
-    return TOYBOX.name if index % 10 < 7 else SHIFTED[(index // 10 * 3 + index % 10) % len(SHIFTED)].name
-
-
-def _draw_one(index: int) -> tuple[np.ndarray, dict]:
-    scene = draw_scene(choose_domain(index), FIRST_SEED + index)
-    small = np.asarray(scene.image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-    question = ask_question(scene, index)
-    scale = SIDE / PICTURE_SIDE
-    return small, {
-        "domain": scene.domain,
-        "labels": [o.label for o in scene.objects],
-        "boxes": [[v * scale for v in o.box_xyxy_px] for o in scene.objects],
-        "question": [question.question, question.answer],
-    }
-
-
-def draw_pictures(folder: Path, n: int, workers: int = 2, progress: Callable[[Iterator], Iterator] = iter) -> Pictures:
-    """Draw N pictures once into `folder`; a finished folder is read back."""
-    folder = Path(folder)
-    pixels_path, facts_path = folder / "pixels.npy", folder / "facts.jsonl"
-    if not facts_path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        pixels = np.lib.format.open_memmap(pixels_path, "w+", np.uint8, (n, SIDE, SIDE, 3))
-        with ProcessPoolExecutor(workers) as pool, open(folder / "facts.tmp", "w") as out:
-            for i, (small, facts) in enumerate(progress(pool.map(_draw_one, range(n), chunksize=64))):
-                pixels[i] = small
-                out.write(json.dumps(facts) + "\n")
-        pixels.flush()
-        (folder / "facts.tmp").replace(facts_path)
-    facts = [json.loads(line) for line in facts_path.read_text().splitlines()]
-    return Pictures(
-        np.load(pixels_path, mmap_mode="r"),
-        [f["domain"] for f in facts],
-        [f["labels"] for f in facts],
-        [np.asarray(f["boxes"], float).reshape(-1, 4) for f in facts],
-        [tuple(f["question"]) for f in facts],
+def plan_stages(warm_up_steps: int, clean_steps: int, mixed_steps: int) -> tuple[Stage, ...]:
+    return (
+        Stage("warm_up", warm_up_steps, 32, 6e-3),
+        Stage("converged", clean_steps, 32, 6e-3, dense=0.5),
+        Stage("mixed", mixed_steps, 32, 1e-3),
     )
 
 
-def to_patches(pixels: np.ndarray) -> torch.Tensor:
-    """(B, SIDE, SIDE, 3) uint8 -> (B x 144, 384): what Qwen's image processor gives for pictures already at SIDE (tested equal)."""
-    processor = build_image_processor()
-    x = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 255
-    x = (x - torch.tensor(processor.image_mean).view(3, 1, 1)) / torch.tensor(processor.image_std).view(3, 1, 1)
-    b = len(x)
-    x = x.view(b, 1, 3, GRID, MERGE, PATCH, GRID, MERGE, PATCH).expand(-1, 2, -1, -1, -1, -1, -1, -1, -1)  # two equal frames
-    return x.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(b * (GRID * MERGE) ** 2, 3 * 2 * PATCH * PATCH)
+# --- two processes ------------------------------------------------------------------------------------------------------------
+def _average_gradients(parameters: list[torch.nn.Parameter]) -> None:
+    """Mean over processes, in one message. All processes run the same stage, so the same parameters have gradients."""
+    if not dist.is_initialized():
+        return
+    trained = [p for p in parameters if p.grad is not None]
+    flat = torch.cat([p.grad.reshape(-1) for p in trained])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for p, g in zip(trained, flat.split([p.numel() for p in trained]), strict=True):
+        p.grad = g.view_as(p)
 
 
-def flip(pixels: np.ndarray, boxes_xyxy: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Mirror a batch left to right."""
-    return pixels[:, :, ::-1], [np.stack([SIDE - b[:, 2], b[:, 1], SIDE - b[:, 0], b[:, 3]], 1) for b in boxes_xyxy]
+def _rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
 
 
-# --- the answers of three kinds of annotator ------------------------------------------------------------------------------------
-def choose_annotator(n_objects: int, rng: np.random.Generator) -> str:
-    """careful | hurried | broken; hurried: 45 % of sparse pictures, 65 % from four objects on, 70 % of dense ones (ours)."""
-    hurried = 0.45 if n_objects <= 3 else 0.65 if n_objects <= 6 else 0.70
-    return str(rng.choice(("broken", "hurried", "careful"), p=(0.15, hurried, 0.85 - hurried)))
+def _attend_in_float32(module, query, key, value, attention_mask, **kwargs):
+    with torch.autocast("cpu", enabled=False):
+        out, weights = sdpa_attention_forward(module, query.float(), key.float(), value.float(), attention_mask, **kwargs)
+    return out.to(query.dtype), weights
 
 
-def answer_like(annotator: str, boxes_xyxy: np.ndarray, labels: Sequence[str], rng: np.random.Generator) -> str:
-    """Write the answer that this annotator gives. boxes in model-input pixels, (N, 4)."""
-    order = sort_left_to_right(boxes_xyxy)
-    if annotator == "hurried":
-        area = (boxes_xyxy[:, 2] - boxes_xyxy[:, 0]) * (boxes_xyxy[:, 3] - boxes_xyxy[:, 1])
-        larger = set(np.argsort(-area, kind="stable")[: max(1, math.ceil(len(labels) / 2))].tolist())
-        order = np.array([i for i in order if i in larger])
-        margin = 0.10 * np.tile(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 2) * np.array([-1, -1, 1, 1])
-        boxes_xyxy = np.clip(np.floor((boxes_xyxy + margin) / 2 + 0.5) * 2, 0, SIDE)
-    text = write_answer(boxes_xyxy[order], [labels[i] for i in order])
-    if annotator != "broken":
-        return text
-    kind = rng.integers(3)
-    if kind == 0:
-        return str(rng.choice(PROSE)) + text
-    if kind == 1:
-        return write_answer(boxes_xyxy[order], [""] * len(order)).replace('], "label": ""', "]")
-    return text[: rng.integers(max(len(text) // 2, 20), len(text))].rsplit(",", 1)[0]
+@contextmanager
+def _fast_arithmetic(model) -> Iterator[None]:
+    """bfloat16 matrix products, float32 attention."""
+    AttentionInterface.register("sdpa_float32", _attend_in_float32)
+    model.set_attn_implementation("sdpa_float32")
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # the cache would keep weights from before the last step
+        yield
+    model.set_attn_implementation("sdpa")
 
 
-# --- batches ------------------------------------------------------------------------------------------------------------------------
-def _text_batch(tokenizer, questions: list[str], answers: list[str]) -> dict[str, torch.Tensor]:
-    """Chat-formatted, right-padded ids; labels cover the answer and its end token only."""
-    head, tail = (
-        "<|im_start|>user\n<|vision_start|>" + "<|image_pad|>" * GRID * GRID + "<|vision_end|>",
-        "<|im_end|>\n<|im_start|>assistant\n",
-    )
-    prompts = tokenizer([head + q + tail for q in questions], add_special_tokens=False)["input_ids"]
-    replies = tokenizer([a + "<|im_end|>" for a in answers], add_special_tokens=False)["input_ids"]
-    longest = max(len(p) + len(r) for p, r in zip(prompts, replies, strict=True))
-    ids = torch.full((len(prompts), longest), tokenizer.pad_token_id)
-    labels, mask = torch.full_like(ids, -100), torch.zeros_like(ids)
-    for i, (p, r) in enumerate(zip(prompts, replies, strict=True)):
-        ids[i, : len(p) + len(r)] = torch.tensor(p + r)
-        labels[i, len(p) : len(p) + len(r)] = torch.tensor(r)
-        mask[i, : len(p) + len(r)] = 1
-    return {
-        "input_ids": ids,
-        "labels": labels,
-        "attention_mask": mask,
-        "mm_token_type_ids": (ids == tokenizer.convert_tokens_to_ids("<|image_pad|>")).int(),
-    }
-
-
-def batch_answers(
-    pictures: Pictures, tokenizer, rng: np.random.Generator, batch: int, quality: str
-) -> Iterator[dict[str, torch.Tensor]]:
-    """Endless batches of similar length: 15 % questions, 20 % grounding of one category, the rest detection."""
-    while True:
-        pool = rng.integers(0, len(pictures), batch * 8)
-        mirrored = rng.random(len(pool)) < 0.5
-        questions, answers = [], []
-        for i, flipped in zip(pool, mirrored, strict=True):
-            boxes, labels = pictures.boxes_xyxy[i], pictures.labels[i]
-            if flipped:
-                boxes = flip(pictures.pixels[:0], [boxes])[1][0]
-            task = rng.random()
-            if task < 0.15:
-                question, answer = pictures.questions[i]
-            else:
-                question = ask_detection(DOMAINS[pictures.domains[i]].labels)
-                if task < 0.35:
-                    phrase = str(rng.choice(labels))
-                    keep = [k for k, label in enumerate(labels) if label == phrase]
-                    question, boxes, labels = ask_grounding(phrase), boxes[keep], [phrase] * len(keep)
-                annotator = choose_annotator(len(labels), rng) if quality == "mixed" else "careful"
-                answer = answer_like(annotator, boxes, labels, rng)
-            questions.append(question)
-            answers.append(answer)
-        by_length = np.argsort([len(a) for a in answers], kind="stable")
-        for chunk in rng.permutation(by_length.reshape(-1, batch)):
-            out = _text_batch(tokenizer, [questions[k] for k in chunk], [answers[k] for k in chunk])
-            pixels = pictures.pixels[pool[chunk]]
-            pixels = np.where(mirrored[chunk][:, None, None, None], pixels[:, :, ::-1], pixels)
-            out["pixel_values"] = to_patches(pixels)
-            out["image_grid_thw"] = torch.tensor([[1, GRID * MERGE, GRID * MERGE]] * batch)
-            boxes = [
-                flip(pixels[:0], [pictures.boxes_xyxy[pool[k]]])[1][0] if mirrored[k] else pictures.boxes_xyxy[pool[k]]
-                for k in chunk
-            ]
-            out["dense"] = token_targets(boxes, [pictures.labels[pool[k]] for k in chunk])
-            yield out
-
-
-def token_targets(boxes_xyxy: Sequence[np.ndarray], labels: Sequence[Sequence[str]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """For each visual token: class (0 = none) and box in 0..1 of the smallest object over its centre. -> (B*36,), (B*36, 4)"""
-    centre = (np.arange(GRID) + 0.5) * SIDE / GRID
-    classes, boxes = np.zeros((len(labels), GRID, GRID), np.int64), np.zeros((len(labels), GRID, GRID, 4), np.float32)
-    reach = 0.3 * SIDE / GRID  # a small object between centres still belongs to the nearest token
-    for b, (box_list, names) in enumerate(zip(boxes_xyxy, labels, strict=True)):
-        area = (box_list[:, 2] - box_list[:, 0]) * (box_list[:, 3] - box_list[:, 1])
-        for k in np.argsort(-area):
-            x1, y1, x2, y2 = box_list[k]
-            inside = ((centre > y1 - reach) & (centre < y2 + reach))[:, None] & ((centre > x1 - reach) & (centre < x2 + reach))[
-                None
-            ]
-            classes[b][inside], boxes[b][inside] = LABELS.index(names[k]) + 1, box_list[k] / SIDE
-    return torch.from_numpy(classes.reshape(-1)), torch.from_numpy(boxes.reshape(-1, 4))
-
-
-# --- training -------------------------------------------------------------------------------------------------------------------------
-def _optimise(
-    parameters, loss_of: Callable[[], tuple[torch.Tensor, dict]], steps: int, learning_rate: float, log, start: str
-) -> None:
-    """AdamW, 100 steps of warm-up, cosine to zero, gradient norm at most 1 (prototype's settings)."""
-    parameters = [p for p in parameters if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda s: min((s + 1) / 100, 0.5 * (1 + math.cos(math.pi * s / steps)) + 1e-3)
-    )
-    began, window = time.time(), []
-    for step in range(1, steps + 1):
-        loss, parts = loss_of()
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        schedule.step()
-        window.append({"loss": float(loss.detach()), **parts})
-        if step % 100 == 0 or step == steps:
-            means = {k: round(float(np.mean([w[k] for w in window])), 4) for k in window[0]}
-            log({"stage": start, "step": step, "of": steps, **means, "seconds": round(time.time() - began, 1)})
-            window = []
-
-
+# --- training -----------------------------------------------------------------------------------------------------------------
 def dense_loss(out: torch.Tensor, classes: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
     """How well visual tokens tell class and box of the object over them: cross-entropy + (1 - IoU) + 2 L1.
 
@@ -267,87 +114,178 @@ def build_head(model) -> torch.nn.Linear:
     return torch.nn.Linear(model.config.text_config.hidden_size, len(LABELS) + 1 + 4)
 
 
-def warm_up(model, head, pictures: Pictures, steps: int, batch: int, learning_rate: float, seed: int, log) -> None:
-    """Teach the tower to see, before it is asked to speak."""
-    rng = np.random.default_rng(seed)
+def warm_up_loss(model, head, pictures: Pictures, batch: int, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+    """The dense task alone: teach the tower to see, before it is asked to speak."""
+    index = np.sort(rng.integers(0, len(pictures), batch))
+    pixels, boxes = pictures.pixels[index], [pictures.boxes_xyxy[i] for i in index]
+    if rng.random() < 0.5:
+        pixels, boxes = flip(pixels, boxes)
     grid = torch.tensor([[1, GRID * MERGE, GRID * MERGE]] * batch)
-
-    def loss_of():
-        index = np.sort(rng.integers(0, len(pictures), batch))
-        pixels, boxes = pictures.pixels[index], [pictures.boxes_xyxy[i] for i in index]
-        if rng.random() < 0.5:
-            pixels, boxes = flip(pixels, boxes)
-        tokens = model.model.visual(to_patches(pixels), grid_thw=grid).pooler_output
-        return dense_loss(head(tokens), *token_targets(boxes, [pictures.labels[i] for i in index]))
-
-    _optimise([*model.model.visual.parameters(), *head.parameters()], loss_of, steps, learning_rate, log, "warm_up")
+    tokens = model.model.visual(to_patches(pixels), grid_thw=grid).pooler_output
+    with torch.autocast("cpu", enabled=False):
+        return dense_loss(head(tokens.float()), *token_targets(boxes, [pictures.labels[i] for i in index]))
 
 
-def train_answers(
-    model,
-    head,
-    tokenizer,
-    pictures: Pictures,
-    quality: str,
-    steps: int,
-    batch: int,
-    learning_rate: float,
-    seed: int,
-    log,
-    dense: float,
-) -> None:
-    """Next-token training on answers of the given quality ("clean" or "mixed"), prompt masked; the dense task goes on beside it
-    with weight `dense`, because next-token loss alone teaches a young tower slowly."""
-    batches = batch_answers(pictures, tokenizer, np.random.default_rng(seed), batch, quality)
-    model.train()
-
-    def loss_of():
-        inputs = next(batches)
-        targets = inputs.pop("dense")
-        seen = model.model.get_image_features(inputs.pop("pixel_values"), inputs["image_grid_thw"], return_dict=True)
-        answer_loss = model(**inputs, mm_encoder_outputs={"image": seen}, use_cache=False).loss
+def answer_loss(model, head, inputs: dict, dense: float, coordinate_ids: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+    """Next-token loss of the answers, prompt masked, plus `dense` times the dense task, because next-token loss alone teaches
+    a young tower slowly, and 0.05 per pixel of `coordinate_miss`. Logits are computed for answer tokens only."""
+    inputs = dict(inputs)
+    targets, labels = inputs.pop("dense"), inputs.pop("labels")[:, 1:]
+    seen = model.model.get_image_features(inputs.pop("pixel_values"), inputs["image_grid_thw"], return_dict=True)
+    hidden = model.model(**inputs, mm_encoder_outputs={"image": seen}, use_cache=False)[0][:, :-1]
+    answered = labels != -100
+    logits = model.lm_head(hidden[answered])
+    with torch.autocast("cpu", enabled=False):
+        loss = F.cross_entropy(logits.float(), labels[answered])
         if not dense:
-            return answer_loss, {}
-        extra, parts = dense_loss(head(torch.cat(seen.pooler_output)), *targets)
-        return answer_loss + dense * extra, {"answer": float(answer_loss.detach()), **parts}
+            return loss, {}
+        miss = coordinate_miss(logits.float(), labels[answered], coordinate_ids)
+        extra, parts = dense_loss(head(torch.cat(seen.pooler_output).float()), *targets)
+    return loss + 0.05 * miss + dense * extra, {"answer": float(loss.detach()), "miss_px": float(miss.detach()), **parts}
 
-    _optimise([*model.parameters(), *head.parameters()], loss_of, steps, learning_rate, log, quality)
+
+def list_coordinate_ids(tokenizer) -> torch.Tensor:
+    """Token ids of the coordinates 0..SIDE, (2, SIDE + 1): as the first number of a box, and after a comma."""
+    return torch.tensor([[tokenizer.convert_tokens_to_ids(f"{start}{i}") for i in range(SIDE + 1)] for start in ("", ", ")])
 
 
-def make_base_policies(
-    out: Path, pictures: int = 48_000, warm_up_steps: int = 600, clean_steps: int = 2700, mixed_steps: int = 400, seed: int = 0
-) -> None:
-    """Draw pictures, warm up, train `converged` on clean answers, then `mixed` from it. Each finished stage is kept and reused.
+def coordinate_miss(logits: torch.Tensor, labels: torch.Tensor, coordinate_ids: torch.Tensor) -> torch.Tensor:
+    """Mean distance in px between the expected and the true coordinate: cross-entropy alone does not know that 57 is next to 58.
 
-    Writes out/{warm_up,converged,mixed}/model.safetensors and out/log.jsonl.
+    logits (T, V) float; labels (T,); coordinate_ids as by `list_coordinate_ids`. 0 where no label is a coordinate.
     """
+    total, n = logits.sum() * 0, 0
+    for ids in coordinate_ids:
+        at, value = (labels[:, None] == ids).nonzero(as_tuple=True)
+        expected = logits[at][:, ids].softmax(-1) @ torch.arange(len(ids), dtype=logits.dtype)
+        total, n = total + (expected - value).abs().sum(), n + len(at)
+    return total / max(n, 1)
+
+
+def _build_optimisers(model, head, learning_rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of both transformers; AdamW for embeddings, norms, patches and the head."""
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed_tokens" not in n]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in [*model.parameters(), *head.parameters()] if id(p) not in chosen]
+    return [
+        torch.optim.Muon(matrices, lr=learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=learning_rate / 4, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
+
+
+def _losses(stage: Stage, model, head, tokenizer, pictures: Pictures, seed: int, first: int) -> Iterator:
+    """One (loss, parts) per step from step `first` on; batches depend on seed, process and step only."""
+    if stage.name == "warm_up":
+        for step in range(first, stage.steps):
+            yield warm_up_loss(model, head, pictures, stage.batch, np.random.default_rng([seed, _rank(), step]))
+        return
+    quality, coordinate_ids = "mixed" if stage.name == "mixed" else "clean", list_coordinate_ids(tokenizer)
+    for block in range(first, stage.steps, 8):
+        for inputs in write_batches(pictures, tokenizer, np.random.default_rng([seed, _rank(), block]), stage.batch, quality):
+            yield answer_loss(model, head, inputs, stage.dense, coordinate_ids)
+
+
+def train_stage(
+    stage: Stage, model, head, tokenizer, pictures: Pictures, seed: int, log: Callable[[dict], None], partial_path: Path
+) -> None:
+    """Train one stage: 100 steps of linear warm-up, cosine to zero, gradient norm at most 1.
+
+    A stage that was cut off goes on from `partial_path`, which is written every SAVE_EVERY steps.
+    """
+    parameters = [*model.parameters(), *head.parameters()]
+    optimisers = _build_optimisers(model, head, stage.learning_rate)
+    first, began, window = 0, time.time(), []
+    if partial_path.exists():
+        saved = torch.load(partial_path, weights_only=True)
+        first, began = saved["step"], began - saved["seconds"]
+        for thing, state in zip((model, head, *optimisers), saved["states"], strict=True):
+            thing.load_state_dict(state)
+    rates = (stage.learning_rate, stage.learning_rate / 4)
+    model.train()
+    with _fast_arithmetic(model):
+        for step, (loss, parts) in enumerate(_losses(stage, model, head, tokenizer, pictures, seed, first), first + 1):
+            if step > stage.steps:
+                break
+            for optimiser, rate in zip(optimisers, rates, strict=True):
+                optimiser.zero_grad()
+                for group in optimiser.param_groups:
+                    group["lr"] = rate * min(step / 100, 0.5 * (1 + math.cos(math.pi * step / stage.steps)) + 1e-3)
+            loss.backward()
+            _average_gradients(parameters)
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            for optimiser in optimisers:
+                optimiser.step()
+            window.append({"loss": float(loss.detach()), **parts})
+            if _rank() == 0 and (step % 100 == 0 or step == stage.steps):
+                means = {k: round(float(np.mean([w[k] for w in window])), 4) for k in window[0]}
+                log({"stage": stage.name, "step": step, "of": stage.steps, **means, "seconds": round(time.time() - began, 1)})
+                window = []
+            if _rank() == 0 and step % SAVE_EVERY == 0:
+                states = [thing.state_dict() for thing in (model, head, *optimisers)]
+                _save_torch({"step": step, "seconds": time.time() - began, "states": states}, partial_path)
+
+
+def _save_torch(what: object, path: Path) -> None:
+    temporary = path.with_suffix(".tmp")
+    torch.save(what, temporary)
+    temporary.replace(path)
+
+
+def _train_stages(rank: int, processes: int, out: Path, stages: tuple[Stage, ...], pictures: int, seed: int) -> None:
+    torch.set_num_threads(1)
+    if processes > 1:
+        dist.init_process_group("gloo", init_method=f"file://{out / 'meeting_point'}", rank=rank, world_size=processes)
     torch.manual_seed(seed)
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    pool = draw_pictures(out / "pictures", pictures, progress=lambda it: tqdm(it, total=pictures, desc="drawing", mininterval=5))
+    pool = draw_pictures(out / "pictures", pictures)
     processor = build_processor()
-    model = build_model(processor.tokenizer)
-    head = build_head(model)
     tokenizer = processor.tokenizer
+    model = build_model(tokenizer)
+    head = build_head(model)
 
     def log(row: dict) -> None:
         print(json.dumps(row), flush=True)
         with open(out / "log.jsonl", "a") as f:
             f.write(json.dumps(row) + "\n")
 
-    stages = (
-        ("warm_up", lambda: warm_up(model, head, pool, warm_up_steps, 48, 2e-3, seed, log)),
-        ("converged", lambda: train_answers(model, head, tokenizer, pool, "clean", clean_steps, 40, 1.5e-3, seed + 1, log, 0.5)),
-        ("mixed", lambda: train_answers(model, head, tokenizer, pool, "mixed", mixed_steps, 40, 5e-4, seed + 2, log, 0.0)),
-    )
-    for name, train in stages:
-        folder = out / name
-        if (folder / "model.safetensors").exists():
+    for number, stage in enumerate(stages):
+        folder, partial_path = out / stage.name, out / f"{stage.name}.partial.pt"
+        if (folder / "head.pt").exists():
             model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-            head.load_state_dict(torch.load(out / "head.pt", weights_only=True))
+            head.load_state_dict(torch.load(folder / "head.pt", weights_only=True))
             continue
-        train()
-        torch.save(head.state_dict(), out / "head.pt")
-        copy.deepcopy(model).half().save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        processor.image_processor.save_pretrained(folder)
+        train_stage(stage, model, head, tokenizer, pool, seed + number, log, partial_path)
+        if rank == 0:
+            copy.deepcopy(model).half().save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            processor.image_processor.save_pretrained(folder)
+            _save_torch(head.state_dict(), folder / "head.pt")  # last: a folder with a head is complete
+            partial_path.unlink(missing_ok=True)
+        if processes > 1:
+            dist.barrier()
+
+
+def make_base_policies(
+    out: Path,
+    pictures: int = 64_000,
+    warm_up_steps: int = 400,
+    clean_steps: int = 5000,
+    mixed_steps: int = 600,
+    seed: int = 0,
+    processes: int = 2,
+) -> None:
+    """Draw pictures, warm up, train `converged` on clean answers, then `mixed` from it.
+
+    Each finished stage is kept and reused, and a stage that was cut off goes on. Writes
+    out/{warm_up,converged,mixed}/model.safetensors and out/log.jsonl.
+    """
+    out = Path(out).resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "meeting_point").unlink(missing_ok=True)
+    draw_pictures(out / "pictures", pictures, processes, lambda it: tqdm(it, total=pictures, desc="drawing", mininterval=5))
+    stages = plan_stages(warm_up_steps, clean_steps, mixed_steps)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    train = partial(_train_stages, processes=processes, out=out, stages=stages, pictures=pictures, seed=seed)
+    if processes == 1:
+        train(0)
+    else:
+        torch.multiprocessing.spawn(_train_stages, (processes, out, stages, pictures, seed), nprocs=processes)

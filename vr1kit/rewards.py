@@ -21,87 +21,33 @@ What the paper leaves open, and what is done here under the variant `paper`:
 5. The label neither enters the matching nor the score. The paper's Table 3 tried it in the matching; that is the
    switch `Variant.label_weight`.
 
-Where the released code differs is a variant of its own, not a correction of this one: other readings are other
-`Variant`s, and a score says which one made it only if the caller keeps its name beside it.
+Other readings are other `Variant`s: one implementation, named switches, never a correction of the paper's.
+
+`released`: the public code (github.com/jefferyZhan/Griffon, Vision-R1, commit 9866875), item by item in `RELEASED`. Two things
+    it cannot be held to: where it crashes (nothing to find), recall and precision are 0; what its regular expression recovers from
+    a broken answer is what our parser recovers.
+`strict` (ours): no loophole open. A prediction is valid only with the right label (case and outer blanks aside); an item that is no
+    well-formed detection is a prediction that scores 0; and the matching maximises what is scored (first the number of valid
+    pairs, then the sum of their scores), so the reward cannot depend on the order of boxes.
+
+A score says which variant made it only if the caller keeps its name beside it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vr1kit.boxes import Boxes, as_boxes, iou_matrix
+from vr1kit.boxes import Boxes, as_boxes, giou_matrix, iou_matrix
 from vr1kit.completions import MAX_SIDE, ParsedCompletion, parse_completion
+from vr1kit.criteria import BEGINNER, Criteria
+from vr1kit.detections import FENCE_CLOSE, FENCE_OPEN, ITEM_REASONS
 from vr1kit.matching import Indices, match_boxes
-
-
-@dataclass(frozen=True)
-class Criteria:
-    """What counts: an IoU of xi0 makes a prediction valid, f is 0 below xi1 and 1 from xi2 on."""
-
-    xi0: float = 0.5  # defaults: paper Sec. 3.3, beginner stage
-    xi1: float = 0.5
-    xi2: float = 0.75
-
-    def __post_init__(self) -> None:
-        for name, value in (("xi0", self.xi0), ("xi1", self.xi1), ("xi2", self.xi2)):
-            if not (isinstance(value, Real) and 0 <= value <= 1):
-                raise ValueError(f"{name} must be a number in [0, 1], got {value!r}")
-        if self.xi1 > self.xi2:
-            raise ValueError(f"xi1 must be at most xi2 {self.xi2!r}, got {self.xi1!r}")
-
-
-BEGINNER = Criteria(xi0=0.5, xi1=0.5, xi2=0.75)  # paper Sec. 3.3
-ADVANCED = Criteria(xi0=0.75, xi1=0.75, xi2=0.9)  # paper Sec. 3.3
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Criteria that hold while the progress of training, from 0 to 1, is below `until`."""
-
-    name: str
-    until: float
-    criteria: Criteria
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Stages in order. The last ends at 1.0 and holds there too."""
-
-    stages: tuple[Stage, ...]
-
-    def __post_init__(self) -> None:
-        ends = [stage.until for stage in self.stages]
-        if not ends or ends[-1] != 1.0:
-            raise ValueError(f"stages must end at until = 1.0, got {ends}")
-        if not all(before < after for before, after in zip([0.0, *ends], ends, strict=False)):
-            raise ValueError(f"stages must have increasing until above 0, got {ends}")
-
-    def stage_at(self, progress: float) -> Stage:
-        if not 0 <= progress <= 1:
-            raise ValueError(f"progress must be in [0, 1], got {progress!r}")
-        return next((stage for stage in self.stages if progress < stage.until), self.stages[-1])
-
-    def criteria_at(self, progress: float) -> Criteria:
-        return self.stage_at(progress).criteria
-
-
-def two_stage(step: float = 0.5) -> Schedule:
-    """The paper's progressive schedule, switching at the share `step` of training: its STEP.
-
-    Best for Griffon-G: 1/2 (Table 5); for Qwen2.5-VL: 1, which never switches (Table 10). 0 is advanced only.
-    """
-    if not 0 <= step <= 1:
-        raise ValueError(f"step must be in [0, 1], got {step!r}")
-    stages = (Stage("beginner", float(step), BEGINNER), Stage("advanced", 1.0, ADVANCED))
-    if step == 0:
-        return Schedule(stages[1:])
-    return Schedule(stages[: 1 if step == 1 else 2])
 
 
 @dataclass(frozen=True)
@@ -109,12 +55,29 @@ class Variant:
     """A reading of the method, as named switches. The defaults are the paper's."""
 
     name: str
+    overlap: str = "iou"  # iou | giou: what is thresholded and averaged
+    matching: str = "overlap"  # overlap: largest sum | released: least pixel L1 - [same label] - GIoU | score: largest reward
     label_weight: float = 0.0  # worth of an equal label in the matching: 0 paper Sec. 3.2, 1 "box and label", Table 3
+    label_counts: bool = False  # a prediction with another label than its object's is not valid
     surplus_counts: bool = True  # precision is the mean over all predictions, Eq. 6; else over the matched ones
+    malformed_counts: bool = False  # items that are no detections are predictions, too
+    full_from_xi2: bool = True  # x >= xi2 earns 1, Eq. 8; else x > xi2 does
+    recall_rises: bool = True  # recall's xi1, xi2 follow the stage, Sec. 3.3; else they stay the beginner's
+    lenient_format: bool = False  # anything that is JSON and has no box of the wrong length earns the format reward
 
 
 PAPER = Variant("paper")
-VARIANTS = {variant.name: variant for variant in (PAPER,)}
+RELEASED = Variant(
+    "released",
+    overlap="giou",
+    matching="released",
+    surplus_counts=False,
+    full_from_xi2=False,
+    recall_rises=False,
+    lenient_format=True,
+)
+STRICT = Variant("strict", matching="score", label_counts=True, malformed_counts=True)
+VARIANTS = {variant.name: variant for variant in (PAPER, RELEASED, STRICT)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,9 +99,11 @@ class Score:
         return self.dual_format + self.recall + self.precision
 
 
-def differentiate(values: NDArray[np.float64], criteria: Criteria) -> NDArray[np.float64]:
-    """f of equation 8, elementwise."""
-    return np.where(values >= criteria.xi2, 1.0, np.where(values < criteria.xi1, 0.0, values))
+def differentiate(values: ArrayLike, criteria: Criteria, full_from_xi2: bool = True) -> NDArray[np.float64]:
+    """f of equation 8, elementwise. `full_from_xi2=False` is the released code's boundary: 1 only above xi2."""
+    values = np.asarray(values, dtype=np.float64)
+    full = values >= criteria.xi2 if full_from_xi2 else values > criteria.xi2
+    return np.where(full, 1.0, np.where(values < criteria.xi1, 0.0, values))
 
 
 def score_completion(
@@ -189,47 +154,106 @@ def score_parsed(
         return []
     if not differentiation:
         criteria = Criteria(criteria.xi0, 0.0, 1.0)  # f with these is the identity on [0, 1]
+    recall_criteria = criteria if variant.recall_rises or not differentiation else BEGINNER
 
-    # One IoU matrix for all answers: at 20 boxes each, numpy's calls cost more than its arithmetic.
+    # One matrix for all answers: at 20 boxes each, numpy's calls cost more than its arithmetic.
     counts = [len(answer.boxes_xyxy) for answer in parsed]
-    iou = iou_matrix(np.concatenate([answer.boxes_xyxy for answer in parsed]), truth)  # (all P, G)
+    predicted = np.concatenate([answer.boxes_xyxy for answer in parsed])  # (all P, 4)
+    overlap = (giou_matrix if variant.overlap == "giou" else iou_matrix)(predicted, truth)  # (all P, G)
+    same_label = _same_label([label for answer in parsed for label in answer.labels], labels, variant)  # (all P, G)
     first_p = list(accumulate(counts, initial=0))
     pairs = []
-    for answer, start, stop in zip(parsed, first_p, first_p[1:], strict=False):
-        same_label = _same_label(answer.labels, labels) if variant.label_weight else None  # (P, G)
-        pairs.append(match_boxes(iou[start:stop], same_label, variant.label_weight))
+    for start, stop in zip(first_p, first_p[1:], strict=False):
+        benefit = overlap[start:stop]  # (P, G)
+        if variant.matching == "score":
+            benefit = _score_benefit(benefit, same_label[start:stop], criteria, variant)
+        elif variant.matching == "released":
+            benefit = _released_benefit(benefit, same_label[start:stop], predicted[start:stop], truth)
+        same = same_label[start:stop] if variant.label_weight else None
+        pairs.append(match_boxes(benefit, same, variant.label_weight))
 
     first_k = list(accumulate((len(p_idx) for p_idx, _ in pairs), initial=0))
     rows = np.concatenate([p_idx + start for (p_idx, _), start in zip(pairs, first_p, strict=False)])  # (all K,)
-    matched = iou[rows, np.concatenate([g_idx for _, g_idx in pairs])]  # (all K,)
+    columns = np.concatenate([g_idx for _, g_idx in pairs])  # (all K,)
+    matched = overlap[rows, columns]
     valid = matched >= criteria.xi0  # (all K,)
+    if variant.label_counts:
+        valid &= same_label[rows, columns]
     scores = np.zeros(first_p[-1])  # (all P,)
-    scores[rows] = np.where(valid, differentiate(matched, criteria), 0.0)
+    scores[rows] = np.where(valid, differentiate(matched, criteria, variant.full_from_xi2), 0.0)
 
     results = []
     for index, (answer, (p_idx, g_idx)) in enumerate(zip(parsed, pairs, strict=True)):
         of_k = slice(first_k[index], first_k[index + 1])
         of_p = slice(first_p[index], first_p[index + 1])
-        recall, precision = _recall_and_precision(valid[of_k], scores[of_p], len(truth), criteria, variant)
-        results.append(
-            Score(answer.dual_format, recall, precision, answer, p_idx, g_idx, matched[of_k], valid[of_k], scores[of_p])
-        )
+        recall, precision = _recall_and_precision(answer, valid[of_k], scores[of_p], len(truth), recall_criteria, variant)
+        dual_format = _lenient_format(answer.text, len(truth)) if variant.lenient_format else answer.dual_format
+        results.append(Score(dual_format, recall, precision, answer, p_idx, g_idx, matched[of_k], valid[of_k], scores[of_p]))
     return results
 
 
 def _recall_and_precision(
-    valid: NDArray[np.bool_], scores: NDArray[np.float64], count_g: int, criteria: Criteria, variant: Variant
+    answer: ParsedCompletion,
+    valid: NDArray[np.bool_],
+    scores: NDArray[np.float64],
+    count_g: int,
+    criteria: Criteria,
+    variant: Variant,
 ) -> tuple[float, float]:
-    if len(scores) == 0 or count_g == 0:
-        both_empty = float(len(scores) == count_g)
+    count_p = len(scores)
+    if variant.malformed_counts and answer.reasons:
+        count_p += sum(reason in ITEM_REASONS for reason in answer.reasons)
+    if count_p == 0 or count_g == 0:
+        both_empty = float(count_p == count_g and not variant.lenient_format)
         return both_empty, both_empty
     recall = float(np.count_nonzero(valid)) / count_g
-    recall = 1.0 if recall >= criteria.xi2 else 0.0 if recall < criteria.xi1 else recall
-    return recall, float(scores.sum()) / (len(scores) if variant.surplus_counts else len(valid))
+    full = recall > criteria.xi2 or (recall == criteria.xi2 and variant.full_from_xi2)
+    recall = 1.0 if full else 0.0 if recall < criteria.xi1 else recall
+    return recall, float(scores.sum()) / (count_p if variant.surplus_counts else len(valid))
 
 
-def _same_label(p_labels: Sequence[str], g_labels: Sequence[str]) -> NDArray[np.bool_]:
-    return np.array([[p == g for g in g_labels] for p in p_labels], dtype=bool).reshape(len(p_labels), len(g_labels))
+def _score_benefit(
+    overlap: NDArray[np.float64], same_label: NDArray[np.bool_] | None, criteria: Criteria, variant: Variant
+) -> NDArray[np.float64]:
+    """What each pair would earn: with K pairs at most, a valid pair is worth K + 1 more than any score."""
+    valid = overlap >= criteria.xi0  # (P, G)
+    if variant.label_counts:
+        valid = valid & same_label
+    return valid * (min(overlap.shape) + 1 + differentiate(overlap, criteria, variant.full_from_xi2))  # (P, G)
+
+
+def _released_benefit(
+    giou: NDArray[np.float64], same_label: NDArray[np.bool_], predicted: Boxes, truth: Boxes
+) -> NDArray[np.float64]:
+    """Minus the released code's cost: L1 of the corners in pixels - [label equal] - GIoU. Not scale-free."""
+    return giou + same_label - np.abs(predicted[:, None] - truth[None]).sum(axis=2)  # (P, G)
+
+
+def _lenient_format(text: str, count_g: int) -> float:
+    """The released code's format reward: JSON, perhaps in one fence, without a box of the wrong length; where there is nothing
+    to find, `[]` earns 0."""
+    body = text.strip()
+    if body.startswith(FENCE_OPEN) and body.endswith(FENCE_CLOSE):
+        body = body[len(FENCE_OPEN) : -len(FENCE_CLOSE)]
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return 0.0
+    if answer == [] and count_g == 0:
+        return 0.0
+    boxes = [item.get("bbox_2d") for item in answer if isinstance(item, dict)] if isinstance(answer, list) else []
+    return float(all(box is None or (isinstance(box, list) and len(box) == 4) for box in boxes))
+
+
+def _same_label(p_labels: Sequence[str], g_labels: Sequence[str], variant: Variant) -> NDArray[np.bool_] | None:
+    """[label p == label g], (P, G); None where the variant never asks. `strict` leaves case and outer blanks aside."""
+    if not (variant.label_counts or variant.label_weight or variant.matching == "released"):
+        return None
+    if variant.label_counts:
+        p_labels, g_labels = ([label.strip().casefold() for label in names] for names in (p_labels, g_labels))
+    number = {label: i for i, label in enumerate(g_labels)}
+    p_numbers = np.array([number.get(label, -1) for label in p_labels], dtype=np.intp)
+    return p_numbers[:, None] == np.array([number[label] for label in g_labels], dtype=np.intp)  # (P, G)
 
 
 def _find_variant(variant: str | Variant) -> Variant:

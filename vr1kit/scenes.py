@@ -5,7 +5,10 @@ Three groups stand in for the paper's evaluation suites (all names are ours):
 * ``toybox`` – in-domain, the role of COCO: 12 classes, 1–12 objects, half the pictures dense (more than 6), overlap allowed.
 * thirteen *shifted* domains – the role of ODINW-13: own categories, backgrounds and styles. As in the paper, the curated mix
   may hold training pictures of them.
-* four *unseen* domains – the role of Table 2: known things in styles that no training picture ever has.
+* four *unseen* domains – the role of Table 2: known things in styles that no curated picture ever has.
+
+`wander` is none of them: any things, anywhere, in any style, for pre-training alone (`vr1kit.pretrain`). A large model has seen
+outlines and fog before it is trained to localize; the tiny one must, too.
 
 Simple questions (count, colour, yes/no) play the role of Table 6.
 
@@ -26,6 +29,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from vr1kit.backgrounds import BACKGROUNDS, MIXED
 from vr1kit.sprites import SPRITES, Pen
 
 SIDE = 192  # ours: pictures are 192 x 192 px, twice the tiny policy's input, so that coordinates must really be converted
@@ -41,9 +45,9 @@ class Domain:
 
     name: str
     labels: tuple[str, ...]
-    background: str  # a key of _BACKGROUNDS
+    background: str  # a key of backgrounds.BACKGROUNDS
     tones: tuple[tuple[int, int, int], ...]  # background colours, one chosen per picture
-    style: str = "paint"  # paint | heat | outline | neon | fog
+    style: str = "paint"  # paint | heat | outline | neon | fog | sketch | haze
     objects: tuple[int, int] = (1, MAX_OBJECTS)
     sides: tuple[float, float] = (30.0, 70.0)
     free_colour: float = 0.0  # share of objects whose hue is drawn at random
@@ -74,7 +78,7 @@ SHIFTED = (  # the role of ODINW-13
     Domain("orchard", ("apple", "pear"), "leaves", ((104, 150, 92), (132, 170, 110)), objects=(1, 9), sides=(28, 52)),
 )
 
-UNSEEN = (  # the role of Table 2's four sets: known things, styles that no training picture has
+UNSEEN = (  # the role of Table 2's four sets: known things, styles that no curated picture has
     Domain("blueprint", ("house", "star", "tree", "mug"), "grid", ((28, 62, 128), (34, 76, 140)), style="outline", objects=(1, 8), sides=(32, 66)),
     Domain("neon", ("heart", "ring", "bolt", "moon"), "blur", ((12, 10, 18), (20, 12, 28)), style="neon", objects=(1, 8), sides=(32, 66)),
     Domain("fog", ("boat", "car", "rabbit"), "blur", ((196, 200, 206), (210, 208, 204)), style="fog", objects=(1, 7), sides=(30, 66)),
@@ -100,134 +104,6 @@ class Scene:
     seed: int
 
 
-# --- backgrounds: each takes (rng, canvas side, tone) and returns an RGB picture ------------------------------------------
-def _wash(rng: np.random.Generator, n: int, tone: np.ndarray, amount: float, cells: int) -> Image.Image:
-    """A smooth random wash around one tone: low-frequency noise, enlarged."""
-    field = rng.normal(0.0, amount, (cells, cells, 1)) + rng.normal(0.0, amount / 4, (cells, cells, 3))
-    small = Image.fromarray(np.clip(tone + field, 0, 255).astype(np.uint8))
-    return small.resize((n, n), Image.Resampling.BICUBIC)
-
-
-def _tint(tone: np.ndarray, by: float, alpha: int = 255) -> tuple[int, int, int, int]:
-    r, g, b = (int(v) for v in np.clip(tone + by, 0, 255))
-    return r, g, b, alpha
-
-
-def _blur(rng, n, tone):
-    return _wash(rng, n, tone, 11.0, int(rng.integers(3, 7)))
-
-
-def _asphalt(rng, n, tone):
-    return Image.blend(_wash(rng, n, tone, 9.0, 5), _wash(rng, n, tone, 22.0, 96), 0.45)
-
-
-def _lines(rng, n, tone, angle, step, width, by):
-    image = _wash(rng, n, tone, 8.0, 4)
-    draw = ImageDraw.Draw(image, "RGBA")
-    dx, dy = math.cos(angle), math.sin(angle)
-    for k in range(-n // step - 2, 2 * n // step + 2):
-        x, y = k * step * dy + n / 2 * (1 - abs(dy)), k * step * dx
-        draw.line((x - 2 * n * dx, y - 2 * n * dy, x + 2 * n * dx, y + 2 * n * dy), fill=_tint(tone, by, 150), width=width)
-    return image
-
-
-def _stripes(rng, n, tone):
-    return _lines(
-        rng, n, tone, rng.uniform(0, math.pi), int(rng.integers(22, 44)), int(rng.integers(4, 12)), rng.choice([-16, 14])
-    )
-
-
-def _waves(rng, n, tone):
-    image = _wash(rng, n, tone, 12.0, 5)
-    draw, phase = ImageDraw.Draw(image, "RGBA"), rng.uniform(0, 6.3)
-    for y in range(0, n, 28):
-        points = [(x, y + 5 * math.sin(x / 21 + phase + y)) for x in range(0, n + 8, 8)]
-        draw.line(points, fill=_tint(tone, 24, 130), width=3)
-    return image
-
-
-def _grass(rng, n, tone):
-    image = _wash(rng, n, tone, 14.0, 8)
-    draw = ImageDraw.Draw(image, "RGBA")
-    for x, y, h in zip(rng.uniform(0, n, 70), rng.uniform(0, n, 70), rng.uniform(6, 18, 70), strict=True):
-        draw.line((x, y, x + h / 4, y - h), fill=_tint(tone, -22, 150), width=3)
-    return image
-
-
-def _planks(rng, n, tone):
-    image = _lines(rng, n, tone, 0.0, int(rng.integers(46, 70)), 4, -30)
-    return Image.blend(image, _wash(rng, n, tone, 12.0, 24), 0.25)
-
-
-def _lanes(rng, n, tone):
-    image = _asphalt(rng, n, tone)
-    draw, step = ImageDraw.Draw(image, "RGBA"), int(rng.integers(90, 130))
-    for y in range(int(rng.integers(10, step)), n, step):
-        for x in range(0, n, 64):
-            draw.rectangle((x, y, x + 34, y + 6), fill=(238, 232, 210, 200))
-    return image
-
-
-def _checks(rng, n, tone):
-    image, step = _wash(rng, n, tone, 6.0, 4), int(rng.integers(38, 56))
-    draw = ImageDraw.Draw(image, "RGBA")
-    for i in range(n // step + 1):
-        for j in range(i % 2, n // step + 1, 2):
-            draw.rectangle((i * step, j * step, (i + 1) * step, (j + 1) * step), fill=_tint(tone, -20, 130))
-    return image
-
-
-def _dots(rng, n, tone):
-    image, step = _wash(rng, n, tone, 7.0, 4), int(rng.integers(26, 46))
-    draw, r = ImageDraw.Draw(image, "RGBA"), rng.uniform(3, 7)
-    for i in range(n // step + 1):
-        for j in range(n // step + 1):
-            x, y = (i + 0.5 * (j % 2)) * step, j * step
-            draw.ellipse((x - r, y - r, x + r, y + r), fill=_tint(tone, -22, 150))
-    return image
-
-
-def _stars(rng, n, tone):
-    image = _wash(rng, n, tone, 13.0, 6)
-    draw = ImageDraw.Draw(image, "RGBA")
-    for x, y, r in zip(rng.uniform(0, n, 60), rng.uniform(0, n, 60), rng.uniform(0.8, 2.6, 60), strict=True):
-        draw.ellipse((x - r, y - r, x + r, y + r), fill=(255, 250, 220, 210))
-    return image
-
-
-def _leaves(rng, n, tone):
-    image = _wash(rng, n, tone, 14.0, 7)
-    draw = ImageDraw.Draw(image, "RGBA")
-    for x, y, r in zip(rng.uniform(0, n, 40), rng.uniform(0, n, 40), rng.uniform(8, 20, 40), strict=True):
-        draw.ellipse((x - r, y - r / 2, x + r, y + r / 2), fill=_tint(tone, float(rng.choice([-20, 16])), 120))
-    return image
-
-
-def _grid(rng, n, tone):
-    image, step = _wash(rng, n, tone, 6.0, 4), int(rng.integers(26, 38))
-    draw = ImageDraw.Draw(image, "RGBA")
-    for k in range(0, n, step):
-        draw.line((k, 0, k, n), fill=_tint(tone, 26, 150), width=2)
-        draw.line((0, k, n, k), fill=_tint(tone, 26, 150), width=2)
-    return image
-
-
-def _print(rng, n, tone):
-    image = _wash(rng, n, tone, 5.0, 4)
-    draw = ImageDraw.Draw(image, "RGBA")
-    for y in range(12, n, 18):
-        for x in range(10, n - 20, 60):
-            draw.line((x, y, x + rng.uniform(18, 50), y), fill=_tint(tone, -60, 110), width=4)
-    return image
-
-
-_BACKGROUNDS = {
-    "blur": _blur, "asphalt": _asphalt, "stripes": _stripes, "waves": _waves, "grass": _grass, "planks": _planks,
-    "lanes": _lanes, "checks": _checks, "dots": _dots, "stars": _stars, "leaves": _leaves, "grid": _grid, "print": _print,
-}  # fmt: skip
-_MIXED = ("blur", "asphalt", "stripes", "checks", "dots")  # the toy box: one of these per picture
-
-
 # --- one thing on a tile --------------------------------------------------------------------------------------------------
 def _rgba(hue: float, saturation: float, value: float) -> tuple[int, int, int, int]:
     r, g, b = (int(255 * v) for v in colorsys.hsv_to_rgb(hue % 1.0, min(max(saturation, 0.0), 1.0), min(max(value, 0.0), 1.0)))
@@ -248,10 +124,14 @@ def _tile(label: str, side_px: int, hue: float, saturation: float, value: float,
         outline = (232, 240, 255, 255)
     elif style == "neon":
         outline = _rgba(hue, 0.75, 1.0)
+    elif style == "sketch":
+        outline = base
     elif style == "heat":
         base, dark, light = _rgba(0.11, 0.12, value), _rgba(0.09, 0.2, value * 0.8), _rgba(0.12, 0.05, 1.0)
     elif style == "fog":
         base, dark, light = (_mix(c, (200, 203, 208), 0.6) for c in (base, dark, light))
+    elif style == "haze":
+        base, dark, light = (_mix(c, (128, 128, 128), 0.5) for c in (base, dark, light))
     draw_sprite(Pen(ImageDraw.Draw(tile), side_px, base, dark, light, outline))
     if turn:
         tile = tile.rotate(turn, Image.Resampling.BILINEAR, expand=True)
@@ -271,6 +151,16 @@ def _choose_count(domain: Domain, rng: np.random.Generator) -> int:
     return int(rng.integers(DENSE_ABOVE + 1, high + 1) if rng.random() < 0.5 else rng.integers(low, DENSE_ABOVE + 1))
 
 
+def wander(seed: int) -> Domain:
+    """A domain of its own for every seed: 2 to 12 of all labels on a random background and tone; a fifth of them only outlines
+    in the thing's own colour, a fifth under a grey haze. For pre-training; ours."""
+    rng = np.random.default_rng([seed, *b"wander"])
+    labels = tuple(str(v) for v in rng.choice(list(SPRITES), int(rng.integers(2, MAX_OBJECTS + 1)), replace=False))
+    tone = tuple(int(v) for v in rng.integers(10, 246) + rng.normal(0, 25, 3).clip(-60, 60))
+    style = str(rng.choice(("paint", "sketch", "haze"), p=(0.6, 0.2, 0.2)))
+    return Domain("wander", labels, str(rng.choice(list(BACKGROUNDS))), (tone,), style, sides=(30, 76), free_colour=0.15)
+
+
 def draw_scene(domain: str | Domain, seed: int) -> Scene:
     """Draw one picture. The same (domain, seed) gives the same picture and boxes, byte for byte.
 
@@ -280,8 +170,8 @@ def draw_scene(domain: str | Domain, seed: int) -> Scene:
     rng = np.random.default_rng([seed, *d.name.encode()])
     n = SIDE * _SS
     tone = np.asarray(d.tones[rng.integers(len(d.tones))], float) + rng.normal(0, 5, 3)
-    kind = str(rng.choice(_MIXED)) if d.background == "mixed" else d.background
-    canvas = _BACKGROUNDS[kind](rng, n, tone)
+    kind = str(rng.choice(MIXED)) if d.background == "mixed" else d.background
+    canvas = BACKGROUNDS[kind](rng, n, tone)
     wanted = _choose_count(d, rng)
     shrink = 1.0 if wanted <= DENSE_ABOVE else 0.74  # room for many: smaller things
     placed: list[tuple[str, Image.Image, int, int, str]] = []
@@ -341,8 +231,11 @@ class Question:
     answer: str
 
 
-def ask_question(scene: Scene, seed: int) -> Question:
-    """One simple question about a scene with a one-word answer. Deterministic by seed."""
+def ask_question(scene: Scene, seed: int, categories: tuple[str, ...] | None = None) -> Question:
+    """One simple question about a scene with a one-word answer. Deterministic by seed.
+
+    categories: what may be asked for in vain; the scene's domain says where it is a known one.
+    """
     rng = np.random.default_rng([seed, scene.seed, 77])
     labels = [o.label for o in scene.objects]
     kind = str(rng.choice(("count", "colour", "yes_no")))
@@ -354,7 +247,7 @@ def ask_question(scene: Scene, seed: int) -> Question:
         label = str(rng.choice(labels))
         return Question("count", f"How many {label} are there?", str(labels.count(label)))
     present = rng.random() < 0.5
-    absent = [c for c in DOMAINS[scene.domain].labels if c not in labels]
+    absent = [c for c in categories or DOMAINS[scene.domain].labels if c not in labels]
     label = str(rng.choice(labels if present or not absent else absent))
     return Question("yes_no", f"Is there a {label}?", "yes" if label in labels else "no")
 

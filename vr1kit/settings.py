@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 
 from vr1kit.credit import ObjectCredit
-from vr1kit.rewards import Schedule, two_stage
+from vr1kit.criteria import Schedule, two_stage
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,9 @@ class GrpoSettings:
     steps: int = 60
     prompts_per_step: int = 16  # released script: 16
     num_generations: int = 8  # released script: 4
-    learning_rate: float = 1e-4  # paper: 1e-6 (7 B parameters); here 2 M, from first trials; not swept yet (`vr1kit study --part sweeps`)
+    learning_rate: float = (
+        1e-4  # paper: 1e-6 (7 B parameters); here 2 M, from first trials; not swept yet (`vr1kit study --part sweeps`)
+    )
     warmup_steps: int = 5
     beta: float = 0.0  # paper: 0.2; not swept yet
     temperature: float = 0.5  # ours (released script: 1.0): at 1.0 a 2 M-parameter policy's box edges are mostly noise
@@ -47,7 +49,9 @@ class SftSettings:
 
     epochs: float = 1.0  # paper: 1
     batch: int = 32  # paper: 128
-    learning_rate: float = 3e-4  # paper: 2e-6 (7 B parameters); here 2 M, from first trials; not swept yet (`vr1kit study --part sweeps`)
+    learning_rate: float = (
+        3e-4  # paper: 2e-6 (7 B parameters); here 2 M, from first trials; not swept yet (`vr1kit study --part sweeps`)
+    )
     warmup_steps: int = 5
     lr_scheduler: str = "cosine"
     max_grad_norm: float = 1.0

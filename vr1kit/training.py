@@ -11,8 +11,8 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
+from vr1kit.criteria import Schedule
 from vr1kit.models import Policy
-from vr1kit.rewards import Schedule
 
 
 class LoadsOwnCheckpoints:
