@@ -12,16 +12,16 @@ from vr1kit.provenance import imported_modules
 PACKAGE = Path(__file__).parents[1] / "vr1kit"
 # A module may import those before it, never those after it. A new module gets its place here.
 ORDER = (
-    "boxes", "coordinates", "detections", "scan", "completions", "matching", "criteria", "rewards",  # what an answer is worth: no torch
+    "boxes", "coordinates", "detections", "scan", "completions", "matching", "criteria", "rewards", "baselines",  # what an answer is worth: no torch
     "files", "provenance", "runs",  # where results live: standard library and numpy
-    "prompts", "backgrounds", "sprites", "scenes", "data",  # what there is to see and to ask
+    "prompts", "backgrounds", "sprites", "scenes", "data", "scoring", "probes",  # what there is to see and to ask
     "credit", "settings", "profiles", "jobs",  # how much of it, and by which rules
     "tiny", "models", "instruction", "pretrain", "decoding", "training", "grpo", "sft",  # who answers, and how it learns
     "intervals", "evaluate", "study", "workers", "publish", "results",  # what came of it
     "tables", "summary", "style", "pictures", "figures", "page", "report",  # and how it is shown
     "terminal", "reproduce", "refresh", "cli",  # how it is started
 )  # fmt: skip
-WITHOUT_TORCH = ("boxes", "coordinates", "completions", "matching", "criteria", "rewards", "data", "runs")
+WITHOUT_TORCH = ("boxes", "coordinates", "completions", "matching", "criteria", "rewards", "baselines", "data", "runs", "scoring", "probes")
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in ("__init__", "__main__"))
 
 

@@ -39,6 +39,8 @@ def test_crowds_are_left_out(tmp_path):
         ({"annotations": [{"id": 1, "image_id": 8, "category_id": 3, "bbox": [0, 0, 1, 1]}]}, "unknown image or category"),
         ({"annotations": [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [0, 0, 0, 1]}]}, "must be positive"),
         ({"annotations": [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [0, 0, float("nan"), 1]}]}, "must be positive"),
+        ({"annotations": [{"id": 1, "image_id": 7, "category_id": 3}]}, "an entry has no 'bbox'"),
+        ({"categories": ["cat"]}, "an entry cannot be read"),
         ({"images": [{"id": 7, "file_name": "../secret.png", "width": 1, "height": 1}]}, "leaves"),
         ({"images": [{"id": 7, "file_name": "/etc/passwd", "width": 1, "height": 1}]}, "leaves"),
     ],

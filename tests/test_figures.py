@@ -10,9 +10,9 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from vr1kit import figures
+from vr1kit.criteria import ADVANCED, BEGINNER, Criteria, two_stage
 from vr1kit.profiles import SHIFTED_NAMES, UNSEEN_NAMES
 from vr1kit.results import read_paper
-from vr1kit.criteria import ADVANCED, BEGINNER, Criteria, two_stage
 from vr1kit.scenes import draw_scene
 from vr1kit.style import BLUE, GREEN, ORANGE, RED, STYLE
 

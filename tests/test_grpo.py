@@ -36,6 +36,16 @@ def test_criteria_follow_the_share_of_training():
     assert call(rewards, [LOOSE, "[]"], 5) == [[1.0, 1.0], [1.0, 0.0], [pytest.approx(400 / 480), 0.0]]  # advanced: as it is
 
 
+def test_a_peers_reward_is_optimised_alone_and_ours_are_still_seen():
+    rewards = Rewards(two_stage(0.5), baseline="visual_rft_iou")
+    assert call(rewards, [LOOSE, "[]"], 0) == [[1.0, 1.0], [1.0, 0.0], [1.0, 0.0], [pytest.approx(400 / 480 + 1), 0.0]]
+    assert rewards.weights((1.0, 1.0, 1.0)) == [0.0, 0.0, 0.0, 1.0]
+    rising = Rewards(two_stage(0.5), baseline="v_triune")  # its threshold passes 0.833 at once: 0.85
+    assert call(rising, [LOOSE], 0)[3] == [0.0]
+    with pytest.raises(ValueError, match="baseline.*nobody"):
+        Rewards(two_stage(0.5), baseline="nobody")
+
+
 def test_each_completion_is_parsed_once_for_three_rewards(monkeypatch):
     parsed = []
     original = reward_module.parse_completion

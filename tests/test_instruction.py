@@ -44,8 +44,9 @@ def test_a_visual_token_is_asked_for_the_object_over_it():
 
 def test_batches_depend_on_the_seed_alone_and_show_what_was_drawn(pictures):
     tokenizer = build_tokenizer()
-    one, two = (list(write_batches(pictures, tokenizer, np.random.default_rng(3), 4, "clean", 2)) for _ in range(2))
+    one, two = (list(write_batches(pictures, tokenizer, np.random.default_rng(3), 4, "clean", [1, 0])) for _ in range(2))
     assert len(one) == 2 and all((a["input_ids"] == b["input_ids"]).all() for a, b in zip(one, two, strict=True))
+    assert one[0]["input_ids"].shape[1] >= one[1]["input_ids"].shape[1]  # in the order that was asked for
     batch = one[0]
     answered = batch["labels"] != -100
     assert (batch["labels"][answered] == batch["input_ids"][answered]).all()  # labels stand where the answer is

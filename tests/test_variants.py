@@ -26,7 +26,7 @@ def rewards(text, truth, variant, labels=None, criteria=BEGINNER, **options):
 
 
 def test_a_variant_is_found_by_name():
-    assert set(VARIANTS) == {"paper", "released", "strict"}
+    assert set(VARIANTS) == {"paper", "box_and_label", "released", "strict"}
     for name, variant in VARIANTS.items():
         assert rewards(answer(A), [A], name) == rewards(answer(A), [A], variant) == (1, 1, 1)
 

@@ -1,27 +1,28 @@
-"""Baselines: the detection rewards of five related systems, and plain AP, written anew from their published formulas.
+"""Baselines: the detection rewards of four related systems, and plain AP, written anew from their published formulas.
 
-Every reward takes (texts, boxes_xyxy, labels, size) as `rewards.score_group` does: answers about one picture, its ground truth
-(G, 4) with G labels, and the (width, height) of the space all numbers are in. It returns one float per answer. P predictions are
-the detections that `completions` recovers, so all rewards read the same answers; an item that is no detection does not exist.
+Every reward takes (texts, boxes_xyxy, labels, size) as `rewards.score_group` does: answers about one picture, its truth
+(G, 4) with G labels, and the (width, height) of the space that all numbers are in. It returns one float per answer. The
+P predictions are the detections that `completions` recovers; an item that is no detection does not exist here.
 
-    name                 source                                     range    label  nothing to find and `[]`
-    vlm_r1_weighted_sum  VLM-R1, reward method "weighted_sum"       0 to 1   yes    1
-    vlm_r1_od_length     VLM-R1, reward method "odLength"           0 to 1   yes    1
-    visual_rft_iou       Visual-RFT, detection (arXiv 2503.01785)   0 to 2   no     0
-    vision_reasoner      VisionReasoner, accuracy (2505.12081)      0 to 3   no     0
-    v_triune             V-Triune, detection (2505.18129)           0 to 1   yes    0
-    image_ap             COCO's AP of this one picture; ours        0 to 1   yes    1
+    name                 source                                        range    label  nothing to find, and `[]`
+    vlm_r1_weighted_sum  VLM-R1 (arXiv 2504.07615), "weighted_sum"     0 to 1   yes    1
+    vlm_r1_od_length     VLM-R1, "odLength"                            0 to 1   yes    1
+    visual_rft_iou       Visual-RFT (2503.01785), IoU and confidence   0 to 2   no     0
+    vision_reasoner      VisionReasoner (2505.12081), accuracy         0 to 3   no     0
+    v_triune             V-Triune (2505.18129), Dynamic IoU            0 to 1   yes    0
+    image_ap             COCO's AP of this one picture                 0 to 1   yes    1
 
 What holds for all of them:
-1. Only what is said about the boxes is scored. The systems' rewards for <think> and <answer> tags, lengths and repetition are left
-   out. None of these rewards sees a badly written answer but through the detections that are lost by it.
-2. "label: no" is how the formula stands: these systems name one thing to find per question, so that a label tells nothing. Under a
-   question about many categories, as ours, a wrong label then costs nothing.
-3. The last column is the published behaviour, kept though 0 teaches a model to name something wherever nothing is.
-4. Not reproduced, since they are slips of the code, not the formula: overlaps that count pixels inclusively (VLM-R1 in part,
-   VisionReasoner throughout; here `boxes.iou_matrix`); Visual-RFT's reward of 1 for an empty answer that is part of the solution's
-   text; the shadowed loop variables of V-Triune's other matching strategy, whose weight is 0 in its own data.
-5. Not reproduced either: Visual-RFT and V-Triune drop exact repetitions of a box while reading an answer. Here they are predictions.
+1. Only what is said about boxes is scored. The systems' rewards for <think> and <answer> tags, length and repetition are
+   left out, and a badly written answer costs no more than the detections that are lost by it.
+2. "label: no" is the formula: these two systems name one thing to find per question, so a label tells them nothing.
+   Under a question about many categories, which is ours, a wrong label then costs nothing.
+3. The last column is the published behaviour and is kept, though 0 leaves silence no better than any box.
+4. Not reproduced, as slips of the code: overlaps that count pixels inclusively (VLM-R1 in part, VisionReasoner; here
+   `boxes.iou_matrix`); Visual-RFT's 1 for an empty answer, which is part of any text; the shadowed loop variables of
+   V-Triune's other matching strategy ("IoU first"), which has weight 0 in its own data.
+5. Not reproduced as no part of a formula: Visual-RFT and V-Triune drop exact repetitions of a box while they read an
+   answer. Here a repeated box is a second prediction.
 """
 
 from __future__ import annotations
@@ -37,19 +38,20 @@ from vr1kit.detections import ParsedCompletion
 from vr1kit.matching import Indices, match_boxes
 from vr1kit.rewards import _check_truth
 
+Size = tuple[float, float]  # (width, height)
+
 AP_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # COCO
 AP_RECALLS = np.linspace(0.0, 1.0, 101)  # COCO
 AP_MOST = 100  # COCO: detections per picture and class
-VISION_REASONER_MOST = 120  # published: objects at most, the rest is cut off
+MARKS_MOST = 120  # VisionReasoner: boxes a side, the rest is cut off
 
 
-def vlm_r1_weighted_sum(
-    texts: Sequence[str], boxes_xyxy: ArrayLike, labels: Sequence[str], size: tuple[float, float]
-) -> list[float]:
-    """VLM-R1: 0.7 sum of IoU / G + 0.3 (1 - (miss rate + false-alarm rate) / 2), in [0, 1].
+def vlm_r1_weighted_sum(texts: Sequence[str], boxes_xyxy: ArrayLike, labels: Sequence[str], size: Size) -> list[float]:
+    """VLM-R1: 0.7 * position + 0.3 * completeness, in [0, 1]. One float per text.
 
-    Pairs are taken greedily, the largest IoU first, down to 0.5. A pair with two labels has IoU 0 in the sum, but is neither a miss
-    nor a false alarm. (The IoU's mean is over all objects, not over the pairs.) Nothing to find: 1 for no box, else 0.
+    Pairs are taken greedily, the largest IoU first, down to 0.5. Position is the sum of their IoU / G, where a pair with two
+    labels adds 0; completeness is 1 - (miss rate + false-alarm rate) / 2, where it is neither. Nothing to find: 1 for no box,
+    else 0; nothing predicted though there is something: 0. (Read in the code: the mean of IoU is over objects, not pairs.)
     """
 
     def score(answer: ParsedCompletion, truth: Boxes) -> float:
@@ -64,23 +66,25 @@ def vlm_r1_weighted_sum(
     return _score_each(score, texts, boxes_xyxy, labels, size)
 
 
-def vlm_r1_od_length(texts: Sequence[str], boxes_xyxy: ArrayLike, labels: Sequence[str], size: tuple[float, float]) -> list[float]:
-    """VLM-R1: AP of the picture, times G / P where more is predicted than there is. In [0, 1]; see `image_ap`."""
+def vlm_r1_od_length(texts: Sequence[str], boxes_xyxy: ArrayLike, labels: Sequence[str], size: Size) -> list[float]:
+    """VLM-R1: the picture's AP (see `image_ap`) * min(1, G / P), in [0, 1]. One float per text.
+
+    Nothing to find: 1 for no box, else 0.
+    """
 
     def score(answer: ParsedCompletion, truth: Boxes) -> float:
-        return _average_precision(answer, truth, labels) * len(truth) / max(len(truth), len(answer.labels), 1)
+        surplus = max(1.0, len(answer.labels) / max(1, len(truth)))
+        return _average_precision(answer, truth, labels) / surplus
 
-    # Both empty: AP is 1, and so is the reward; the formula's 0 / 0 never arises.
-    values = _score_each(score, texts, boxes_xyxy, labels, size)
-    return values if len(labels) else image_ap(texts, boxes_xyxy, labels, size)
+    return _score_each(score, texts, boxes_xyxy, labels, size)
 
 
-def visual_rft_iou(texts: Sequence[str], boxes_xyxy: ArrayLike, labels: Sequence[str], size: tuple[float, float]) -> list[float]:
-    """Visual-RFT: IoU reward + confidence reward, each in [0, 1].
+def visual_rft_iou(texts: Sequence[str], boxes_xyxy: ArrayLike, labels: Sequence[str], size: Size) -> list[float]:
+    """Visual-RFT: IoU reward + confidence reward, each in [0, 1]. One float per text.
 
-    Predictions in order of confidence each take the free object of largest IoU, if above 0.5: a hit. IoU reward: the hits' sum /
-    max(P, G). Confidence reward: mean over predictions of the confidence if hit, else of 1 - confidence. Our answers have no
-    confidences: all are 1, so the order is the answer's and the second part is hits / P. Nothing predicted: 0, also where right.
+    Predictions in order of confidence each take the free object of largest IoU, if that is above 0.5: a hit. IoU reward: the
+    sum over hits / max(P, G). Confidence reward: the mean over predictions of confidence if hit, else 1 - confidence. Our
+    answers have no confidences, so all are 1: the order is the answer's and the second part hits / P. No prediction: 0.
     """
 
     def score(answer: ParsedCompletion, truth: Boxes) -> float:
@@ -95,39 +99,41 @@ def visual_rft_iou(texts: Sequence[str], boxes_xyxy: ArrayLike, labels: Sequence
 
 
 def vision_reasoner(
-    texts: Sequence[str], boxes_xyxy: ArrayLike, labels: Sequence[str], size: tuple[float, float], *, pixel: float = 1.0
+    texts: Sequence[str], boxes_xyxy: ArrayLike, labels: Sequence[str], size: Size, *, pixel: float = 1.0
 ) -> list[float]:
-    """VisionReasoner: marks of the best assignment / max(P, G), in [0, 3].
+    """VisionReasoner: marks of the best assignment / max(P, G), in [0, 3]. One float per text.
 
-    A pair has up to three marks: IoU > 0.5; mean distance of the four coordinates < 10 px; distance of the points < 30 px. Our
-    answers have no points: a box's centre stands for it. At most 120 boxes a side. Nothing on either side: 0.
-    `pixel`: one of the formula's pixels in units of `size`. They are pixels of a picture of 840 x 840 there, so on a small input
-    the plain 10 and 30 are a wide gate; 96 / 840 is the same share of a picture that is 96 wide.
+    A pair has up to three marks: IoU > 0.5; mean distance of the four coordinates < 10 px; distance of the points < 30 px.
+    Our answers have no points, so a box's centre stands for its point. At most 120 boxes a side. Nothing on a side: 0.
+
+    `pixel` is one of the formula's pixels in units of `size`. There a picture is 840 x 840; on a small one, 10 and 30 are a
+    wide gate. `pixel=96 / 840` makes them the same share of a picture 96 wide.
     """
     if not pixel > 0:
         raise ValueError(f"pixel must be above 0, got {pixel!r}")
 
     def score(answer: ParsedCompletion, truth: Boxes) -> float:
-        p, g = answer.boxes_xyxy[:VISION_REASONER_MOST], truth[:VISION_REASONER_MOST]
+        p, g = answer.boxes_xyxy[:MARKS_MOST], truth[:MARKS_MOST]
         if len(p) == 0 or len(g) == 0:
             return 0.0
         apart = p[:, None] - g[None]  # (P, G, 4)
-        points = np.linalg.norm(apart[..., :2] + apart[..., 2:], axis=2) / 2  # (P, G)
         near = np.abs(apart).mean(axis=2) < 10 * pixel  # (P, G)
-        marks = (iou_matrix(p, g) > 0.5) + near.astype(float) + (points < 30 * pixel)  # (P, G)
+        points = np.linalg.norm(apart[..., :2] + apart[..., 2:], axis=2) / 2 < 30 * pixel  # (P, G)
+        marks = np.sum([iou_matrix(p, g) > 0.5, near, points], axis=0, dtype=np.float64)  # (P, G)
         return float(marks[match_boxes(marks)].sum() / max(len(p), len(g)))
 
     return _score_each(score, texts, boxes_xyxy, labels, size)
 
 
 def v_triune(
-    texts: Sequence[str], boxes_xyxy: ArrayLike, labels: Sequence[str], size: tuple[float, float], *, progress: float = 0.0
+    texts: Sequence[str], boxes_xyxy: ArrayLike, labels: Sequence[str], size: Size, *, progress: float = 0.0
 ) -> list[float]:
-    """V-Triune: 0.6 ^ |P - G| (0.7 sum of IoU / G + 0.3 (1 - (miss rate + false-alarm rate) / 2)), in [0, 1].
+    """V-Triune: 0.6 ** |P - G| * (0.7 * position + 0.3 * completeness), in [0, 1]. One float per text.
 
-    Objects in order each take the free prediction of their own label with the largest IoU, if that reaches the threshold: 0.85 in
-    the first tenth of training, 0.95 to a quarter, then 0.99. `progress` is the share of training done. 0.3 and this matching
-    ("label first") are the weights of its training data. Nothing on either side: 0.
+    Objects in order each take the free prediction of their own label with the largest IoU, if that reaches the threshold: 0.85
+    in the first tenth of training, 0.95 to a quarter, then 0.99; `progress` is the share of training done. Position is the sum
+    of these IoU / G, completeness 1 - (miss rate + false-alarm rate) / 2. Nothing on a side: 0. The weights, and this matching
+    ("label first") alone, are those of its published data.
     """
     if not 0 <= progress <= 1:
         raise ValueError(f"progress must be in [0, 1], got {progress!r}")
@@ -145,52 +151,53 @@ def v_triune(
     return _score_each(score, texts, boxes_xyxy, labels, size)
 
 
-def image_ap(texts: Sequence[str], boxes_xyxy: ArrayLike, labels: Sequence[str], size: tuple[float, float]) -> list[float]:
-    """COCO's AP of one picture, in [0, 1]: mean over IoU 0.5:0.05:0.95 and over the classes that the ground truth has.
+def image_ap(texts: Sequence[str], boxes_xyxy: ArrayLike, labels: Sequence[str], size: Size) -> list[float]:
+    """COCO's AP of one picture, in [0, 1]: the mean over IoU 0.5:0.05:0.95 and over the classes in the truth. One per text.
 
-    The order of the answer stands for confidence, as pycocotools ranks equal scores. As in COCO, predictions of a class that the
-    picture does not have are never seen. Nothing to find, where COCO has no AP: 1 for no box, else 0, as in VLM-R1's "od_ap".
+    The order of the answer stands for confidence: so pycocotools ranks equal scores. As in COCO, predictions of a class that
+    the picture does not have are never seen. Nothing to find, where COCO has no AP: 1 for no box, else 0, as VLM-R1's "od_ap".
     """
     return _score_each(lambda answer, truth: _average_precision(answer, truth, labels), texts, boxes_xyxy, labels, size)
 
 
 def match_greedily(iou: NDArray[np.float64], usable: NDArray[np.bool_], first: str) -> tuple[Indices, Indices]:
-    """Indices (K,), (K,) of pairs taken one after the other from the `usable` ones of (P, G), each box once at most.
+    """Indices (K,) and (K,) of pairs, taken one by one from the `usable` of (P, G), each box once at most.
 
-    `first` says whose turn it is: "best" the pair of largest IoU, "prediction" or "truth" one box after the other, each with the
-    free partner of largest IoU. Of equal ones the earlier goes first.
+    `first` says whose turn it is: "best" the pair of largest IoU; "prediction" or "truth" one box after the other, each with
+    its free partner of largest IoU. Of equals the earlier goes first.
     """
     p, g = np.nonzero(usable)
     turn = {"best": np.zeros_like(p), "prediction": p, "truth": g}[first]
-    p_taken: dict[int, int] = {}
-    g_taken: set[int] = set()
-    for k in np.lexsort((-iou[p, g], turn)).tolist():
-        if int(p[k]) not in p_taken and int(g[k]) not in g_taken:
-            p_taken[int(p[k])] = int(g[k])
-            g_taken.add(int(g[k]))
-    return np.array(list(p_taken), dtype=np.intp), np.array(list(p_taken.values()), dtype=np.intp)
+    partner: dict[int, int] = {}
+    taken: set[int] = set()
+    for k in np.lexsort((-iou[p, g], turn)):
+        p_k, g_k = int(p[k]), int(g[k])
+        if p_k not in partner and g_k not in taken:
+            partner[p_k] = g_k
+            taken.add(g_k)
+    return np.array(list(partner), dtype=np.intp), np.array(list(partner.values()), dtype=np.intp)
 
 
 def _average_precision(answer: ParsedCompletion, truth: Boxes, labels: Sequence[str]) -> float:
     if len(truth) == 0:
         return float(len(answer.labels) == 0)
     p_labels, g_labels = np.array(answer.labels, dtype=object), np.array(labels, dtype=object)
-    by_class = []
+    values = []
     for label in dict.fromkeys(labels):
         found = answer.boxes_xyxy[p_labels == label][:AP_MOST]
         wanted = truth[g_labels == label][::-1]  # of objects with equal IoU, COCO's matching takes the last
-        iou = iou_matrix(found, wanted)  # (p, g)
-        by_class.append(np.mean([_area_under_curve(iou, threshold) for threshold in AP_THRESHOLDS]))
-    return float(np.mean(by_class))
+        iou = iou_matrix(found, wanted)  # (P, G) of one class
+        values += [_area_under_curve(iou, threshold) for threshold in AP_THRESHOLDS]
+    return float(np.mean(values))
 
 
 def _area_under_curve(iou: NDArray[np.float64], threshold: float) -> float:
-    """Precision at 101 recalls, averaged; at each, the best precision that this or a higher recall has. `iou` is (p, g)."""
-    p_idx, _ = match_greedily(iou, iou >= threshold, first="prediction")
-    precision = np.arange(1, len(p_idx) + 1) / (p_idx + 1)  # (hits,) after each hit
-    best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)  # (hits + 1,)
-    recall = np.arange(1, len(p_idx) + 1) / iou.shape[1]  # (hits,)
-    return float(best[np.searchsorted(recall, AP_RECALLS, side="left")].mean())
+    """The mean over 101 recalls of the best precision at that recall or a higher one; `iou` is (P, G) of one class."""
+    p_idx, _ = match_greedily(iou, iou >= threshold, first="prediction")  # ascending
+    hits = np.arange(1, len(p_idx) + 1)
+    precision = np.append(hits / (p_idx + 1), 0.0)  # (K + 1,) after each hit; 0 where recall is never reached
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(best[np.searchsorted(hits / iou.shape[1], AP_RECALLS)].mean())
 
 
 def _completeness(pairs: int, count_p: int, count_g: int) -> float:
@@ -198,7 +205,7 @@ def _completeness(pairs: int, count_p: int, count_g: int) -> float:
 
 
 def _same_label(p_labels: Sequence[str], g_labels: Sequence[str]) -> NDArray[np.bool_]:
-    """(P, G). Case is left aside, as VLM-R1 and V-Triune do."""
+    """Whether labels are equal but for case, (P, G): as VLM-R1 and V-Triune compare them."""
     p, g = (np.array([label.lower() for label in names], dtype=object) for names in (p_labels, g_labels))
     return p[:, None] == g[None]
 
@@ -208,7 +215,7 @@ def _score_each(
     texts: Sequence[str],
     boxes_xyxy: ArrayLike,
     labels: Sequence[str],
-    size: tuple[float, float],
+    size: Size,
 ) -> list[float]:
     truth = _check_truth(boxes_xyxy, labels)  # (G, 4)
     return [score(parse_completion(text, size), truth) for text in texts]

@@ -24,6 +24,7 @@ examples:
   vr1kit reproduce --run mine --only 04     one notebook, reusing what runs/mine has
   vr1kit status tiny                        what is done, what is stale, and why
   vr1kit profiles                           which profiles there are and what they need
+  vr1kit score answers.jsonl --annotations coco.json    the rewards of your own model's answers
 
 `vr1kit SUBCOMMAND --help` says more about each."""
 
@@ -214,6 +215,45 @@ def run_refresh(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def add_score(subcommands: Any) -> None:
+    parser = _add(subcommands, "score", run_score, "score your own model's answers against a COCO file", """\
+examples:
+  vr1kit score answers.jsonl --annotations instances_val2017.json
+  vr1kit score answers.jsonl --annotations coco.json --coordinates norm1000 --out scores.jsonl
+  vr1kit score answers.jsonl --annotations coco.json --stage advanced --variant strict
+
+One line of answers.jsonl is one answer; file_name may stand for image_id:
+  {"image_id": 3, "completion": "[{\\"bbox_2d\\": [10, 20, 40, 30], \\"label\\": \\"cat\\"}]"}
+It may also have
+  "phrase": "cat"                              the question was about this category only (grounding)
+  "categories": ["cat", "dog"]                 ... or about these
+  "input_width": 644, "input_height": 476      the picture as the model saw it, for model-input
+
+Which coordinates? Qwen2.5-VL answers in model-input, Qwen2-VL and Qwen3-VL in norm1000 (0 to 1000
+along each side). The wrong one scores near 0 with good boxes; a hint says so where it shows.
+
+Crowd regions of the COCO file are no ground truth: a box on one counts as a wrong box.""")  # fmt: skip
+    parser.add_argument("completions", metavar="COMPLETIONS", help="a JSONL file, one answer a line")
+    parser.add_argument("--annotations", required=True, metavar="FILE", help="COCO instances JSON with the ground truth")
+    parser.add_argument("--variant", default="paper", metavar="NAME", help="paper, box_and_label, released or strict (paper)")
+    parser.add_argument("--stage", choices=("beginner", "advanced"), default="beginner", help="criteria (beginner)")
+    spaces = ("model-input", "pixels", "norm1000")
+    parser.add_argument("--coordinates", choices=spaces, default="pixels", help="what the answers' numbers are (pixels)")
+    parser.add_argument("--out", metavar="FILE", help="write every part of every score there, as JSONL")
+
+
+def run_score(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from vr1kit.scoring import describe, score_file
+
+    files = Path(arguments.completions), Path(arguments.annotations)
+    out = Path(arguments.out) if arguments.out else None
+    result = score_file(*files, arguments.variant, arguments.stage, arguments.coordinates, out)
+    print("\n".join(describe(result, out)))
+    return 0
+
+
 PRETRAIN_SIZES = {
     "pictures": (48_000, "pictures drawn"),
     "warm_up_steps": (600, "steps of the tower's warm-up"),
@@ -232,7 +272,9 @@ def run_pretrain(arguments: argparse.Namespace) -> int:
     return 0
 
 
-SUBCOMMANDS = (add_reproduce, add_status, add_profiles, add_study, add_publish, add_readme, add_refresh, add_pretrain)
+SUBCOMMANDS = (
+    add_reproduce, add_status, add_profiles, add_score, add_study, add_publish, add_readme, add_refresh, add_pretrain,
+)  # fmt: skip
 
 
 def _add(subcommands: Any, name: str, run: Any, summary: str, examples: str) -> argparse.ArgumentParser:

@@ -72,7 +72,7 @@ def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None =
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"an entry has no {error}" if isinstance(error, KeyError) else f"an entry cannot be read: {error}"
-        raise DataError(f"{path}: not a COCO instances file, {what}; compare it with COCO's instances_val2017.json") from None
+        raise DataError(f"{path}: not a COCO instances file, {what}; give the path of a COCO instances JSON") from None
 
 
 def _read_parts(coco: dict, path: Path, root: Path, name: str) -> DetectionSet:

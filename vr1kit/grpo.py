@@ -15,6 +15,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ import torch
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from vr1kit.baselines import BASELINES
 from vr1kit.credit import assign_object_credit
 from vr1kit.criteria import Criteria, Schedule
 from vr1kit.data import decode_images
@@ -33,13 +35,16 @@ from vr1kit.training import LoadsOwnCheckpoints, ProgressLog, lora_config, run_t
 
 
 class Rewards:
-    """The three reward functions for trl, computed together: each completion is parsed and matched once.
+    """The three reward functions for trl, computed together: each completion is parsed and matched once. With a `baseline`, a
+    fourth: the peer's, which alone is optimised.
 
     `last` keeps the scores of the latest batch for credit assignment and logging.
     """
 
-    def __init__(self, schedule: Schedule, variant: str = "paper"):
-        self.schedule, self.variant = schedule, variant
+    def __init__(self, schedule: Schedule, variant: str = "paper", baseline: str = ""):
+        if baseline and baseline not in BASELINES:
+            raise ValueError(f"baseline must be one of {', '.join(BASELINES)}, got {baseline!r}")
+        self.schedule, self.variant, self.baseline = schedule, variant, baseline
         self.last: list[Score] = []
         self._key: object = None
         self.seconds = 0.0
@@ -54,7 +59,13 @@ class Rewards:
         def precision(completions, **columns):
             return [s.precision for s in self._scores(completions, **columns)]
 
-        return [dual_format, recall, precision]
+        def baseline(completions, **columns):
+            return self._baseline_scores(completions, **columns)
+
+        return [dual_format, recall, precision, *([baseline] if self.baseline else [])]
+
+    def weights(self, of_ours: tuple[float, float, float]) -> list[float]:
+        return [0.0, 0.0, 0.0, 1.0] if self.baseline else list(of_ours)
 
     def criteria(self, trainer_state) -> Criteria:
         return self.schedule.criteria_at(min(trainer_state.global_step / max(trainer_state.max_steps, 1), 1.0))
@@ -63,15 +74,30 @@ class Rewards:
         if self._key is not completions:
             began = time.perf_counter()
             criteria, texts, self.last = self.criteria(trainer_state), [_text(c) for c in completions], []
-            start = 0
-            for end in range(1, len(texts) + 1):  # consecutive rows of one picture are one group
-                if end == len(texts) or boxes_xyxy[end] is not boxes_xyxy[start] and boxes_xyxy[end] != boxes_xyxy[start]:
-                    truth = np.asarray(boxes_xyxy[start], float).reshape(-1, 4)
-                    self.last += score_group(texts[start:end], truth, labels[start], tuple(size[start]), criteria, self.variant)
-                    start = end
+            for rows in _groups(boxes_xyxy):
+                truth, first = _truth(boxes_xyxy[rows.start]), rows.start
+                self.last += score_group(texts[rows], truth, labels[first], tuple(size[first]), criteria, self.variant)
             self._key = completions
             self.seconds += time.perf_counter() - began
         return self.last
+
+    def _baseline_scores(self, completions, boxes_xyxy, labels, size, trainer_state, **_) -> list[float]:
+        reward, texts, out = BASELINES[self.baseline], [_text(c) for c in completions], []
+        if self.baseline == "v_triune":  # the only one whose thresholds rise
+            reward = partial(reward, progress=min(trainer_state.global_step / max(trainer_state.max_steps, 1), 1.0))
+        for rows in _groups(boxes_xyxy):
+            out += reward(texts[rows], _truth(boxes_xyxy[rows.start]), labels[rows.start], tuple(size[rows.start]))
+        return out
+
+
+def _groups(boxes_xyxy: Sequence) -> list[slice]:
+    """Consecutive rows with the same truth are one group."""
+    ends = [k for k in range(1, len(boxes_xyxy)) if boxes_xyxy[k] is not boxes_xyxy[k - 1] and boxes_xyxy[k] != boxes_xyxy[k - 1]]
+    return [slice(start, end) for start, end in zip([0, *ends], [*ends, len(boxes_xyxy)], strict=True)]
+
+
+def _truth(boxes_xyxy) -> np.ndarray:
+    return np.asarray(boxes_xyxy, float).reshape(-1, 4)
 
 
 def _text(completion) -> str:
@@ -250,11 +276,11 @@ def train_grpo(
 
     dataset: columns of `vr1kit.data.to_dataset`, image paths below `root`. Checkpoints go to folder/checkpoints.
     """
-    rewards = Rewards(settings.schedule, settings.variant)
+    rewards = Rewards(settings.schedule, settings.variant, settings.baseline)
     if not settings.train_tower:
         freeze_tower(policy.model)
     trainer = VisionR1Trainer(
-        model=policy.model, reward_funcs=rewards.functions(), args=grpo_config(settings, folder), train_dataset=decode_images(dataset, root),
+        model=policy.model, reward_funcs=rewards.functions(), args=grpo_config(settings, folder, rewards.weights(settings.reward_weights)), train_dataset=decode_images(dataset, root),
         processing_class=policy.processor,
         callbacks=[ProgressLog(log, LOGGED, "reward", folder.name, show, settings.schedule), StageSnapshot(policy, settings.schedule, folder), *callbacks],
         peft_config=lora_config(settings.lora_rank), rewards=rewards, settings=settings,
@@ -262,7 +288,7 @@ def train_grpo(
     return run_trainer(trainer, policy, folder)
 
 
-def grpo_config(settings: GrpoSettings, folder: Path) -> GRPOConfig:
+def grpo_config(settings: GrpoSettings, folder: Path, reward_weights: Sequence[float]) -> GRPOConfig:
     """trl's configuration with every field of the objective set."""
     s = settings
     return GRPOConfig(
@@ -272,7 +298,7 @@ def grpo_config(settings: GrpoSettings, folder: Path) -> GRPOConfig:
         repetition_penalty=1.0, learning_rate=s.learning_rate, lr_scheduler_type=s.lr_scheduler, warmup_steps=s.warmup_steps,
         weight_decay=0.0, max_grad_norm=s.max_grad_norm, beta=s.beta, loss_type=s.loss_type, scale_rewards=s.scale_rewards,
         epsilon=s.epsilon, importance_sampling_level="token", use_bias_correction_kl=False, mask_truncated_completions=False,
-        reward_weights=list(s.reward_weights), shuffle_dataset=True, remove_unused_columns=False, seed=s.seed, data_seed=s.seed,
+        reward_weights=list(reward_weights), shuffle_dataset=True, remove_unused_columns=False, seed=s.seed, data_seed=s.seed,
         logging_steps=1, save_strategy="steps", save_steps=s.save_steps, save_total_limit=1, report_to=[], disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(), bf16=False, fp16=False, gradient_checkpointing=False, dataloader_pin_memory=False,
         log_completions=False,

@@ -160,13 +160,14 @@ def _text_batch(tokenizer, questions: list[str], answers: list[str]) -> dict[str
 
 
 def write_batches(
-    pictures: Pictures, tokenizer, rng: np.random.Generator, batch: int, quality: str, batches: int = 8
+    pictures: Pictures, tokenizer, rng: np.random.Generator, batch: int, quality: str, order: Sequence[int] = range(8)
 ) -> Iterator[dict[str, torch.Tensor]]:
     """A few batches, each of answers of similar length: 15 % questions, 20 % grounding of one category, the rest detection.
 
-    quality: "clean" or "mixed". "dense" in a batch holds `token_targets`.
+    quality: "clean" or "mixed". order: which batch comes when, 0 has the shortest answers; processes that wait for each other
+    should take the same one. "dense" in a batch holds `token_targets`.
     """
-    pool = rng.integers(0, len(pictures), batch * batches)
+    pool = rng.integers(0, len(pictures), batch * len(order))
     mirrored = rng.random(len(pool)) < 0.5
     all_boxes = [
         flip(pictures.pixels[:0], [pictures.boxes_xyxy[i]])[1][0] if mirror else pictures.boxes_xyxy[i]
@@ -176,7 +177,7 @@ def write_batches(
         *(_ask_and_answer(pictures, i, b, quality, rng) for i, b in zip(pool, all_boxes, strict=True)), strict=True
     )
     by_length = np.argsort([len(a) for a in answers], kind="stable")
-    for chunk in rng.permutation(by_length.reshape(-1, batch)):
+    for chunk in by_length.reshape(-1, batch)[list(order)]:
         out = _text_batch(tokenizer, [questions[k] for k in chunk], [answers[k] for k in chunk])
         pixels = pictures.pixels[pool[chunk]]
         pixels = np.where(mirrored[chunk][:, None, None, None], pixels[:, :, ::-1], pixels)

@@ -6,7 +6,8 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 
-from vr1kit.criteria import two_stage
+from vr1kit.baselines import BASELINES
+from vr1kit.criteria import ADVANCED, BEGINNER, Criteria, Schedule, Stage, ramp, three_stage, two_stage
 from vr1kit.profiles import Profile, get_profile
 from vr1kit.settings import GrpoSettings, SftSettings
 
@@ -63,13 +64,33 @@ def list_jobs(profile: str) -> list[Job]:
     return jobs
 
 
-#: What each ablation changes in the method's settings, with the paper's table it mirrors.
+def _raise_all(by: float) -> Schedule:
+    """The paper's two stages with every threshold moved by the same amount."""
+    beginner, advanced = (Criteria(*(round(v + by, 3) for v in (c.xi0, c.xi1, c.xi2))) for c in (BEGINNER, ADVANCED))
+    return Schedule((Stage("beginner", 0.5, beginner), Stage("advanced", 1.0, advanced)))
+
+
+#: What each ablation changes in the method's settings, with the paper's table it mirrors. "reviewers": asked for in its reviews.
 ABLATIONS: dict[str, tuple[str, dict]] = {
     "all_rewards": ("Table 4", {}),
     "precision_only": ("Table 4", {"reward_weights": (0.0, 0.0, 1.0)}),
     "precision_recall": ("Table 4", {"reward_weights": (0.0, 1.0, 1.0)}),
-    "never_switch": ("Tables 5, 10", {"schedule": two_stage(1.0)}),
+    "box_and_label": ("Table 3", {"variant": "box_and_label"}),
+    "step_0": ("Tables 5, 10", {"schedule": two_stage(0.0)}),
+    "step_1_3": ("Tables 5, 10", {"schedule": two_stage(1 / 3)}),
+    "step_1": ("Tables 5, 10", {"schedule": two_stage(1.0)}),
+    "ramp": ("ours", {"schedule": ramp()}),
+    "novice_first": ("ours", {"schedule": three_stage()}),
+    "lower_thresholds": ("reviewers", {"schedule": _raise_all(-0.1)}),
+    "higher_thresholds": ("reviewers", {"schedule": _raise_all(0.08)}),
+    "beta_0.04": ("reviewers", {"beta": 0.04}),
+    "beta_0.2": ("reviewers", {"beta": 0.2}),
+    "group_4": ("ours", {"num_generations": 4, "prompts_per_step": 32}),
+    "group_16": ("ours", {"num_generations": 16, "prompts_per_step": 8}),
+    "released": ("released code", {"variant": "released"}),
+    "strict": ("ours", {"variant": "strict"}),
     "object_credit": ("ours", {"credit": "object"}),
+    **{name: ("peers", {"baseline": name}) for name in BASELINES},
 }
 
 

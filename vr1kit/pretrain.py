@@ -181,7 +181,9 @@ def _losses(stage: Stage, model, head, tokenizer, pictures: Pictures, seed: int,
         return
     quality, coordinate_ids = "mixed" if stage.name == "mixed" else "clean", list_coordinate_ids(tokenizer)
     for block in range(first, stage.steps, 8):
-        for inputs in write_batches(pictures, tokenizer, np.random.default_rng([seed, _rank(), block]), stage.batch, quality):
+        rng = np.random.default_rng([seed, _rank(), block])
+        order = np.random.default_rng([seed, block]).permutation(8)  # the same for all processes: nobody waits for a longer batch
+        for inputs in write_batches(pictures, tokenizer, rng, stage.batch, quality, order):
             yield answer_loss(model, head, inputs, stage.dense, coordinate_ids)
 
 

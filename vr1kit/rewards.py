@@ -67,6 +67,7 @@ class Variant:
 
 
 PAPER = Variant("paper")
+BOX_AND_LABEL = Variant("box_and_label", label_weight=1.0)  # Table 3's other matcher
 RELEASED = Variant(
     "released",
     overlap="giou",
@@ -77,7 +78,7 @@ RELEASED = Variant(
     lenient_format=True,
 )
 STRICT = Variant("strict", matching="score", label_counts=True, malformed_counts=True)
-VARIANTS = {variant.name: variant for variant in (PAPER, RELEASED, STRICT)}
+VARIANTS = {variant.name: variant for variant in (PAPER, BOX_AND_LABEL, RELEASED, STRICT)}
 
 
 @dataclass(frozen=True, eq=False)

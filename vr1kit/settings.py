@@ -30,7 +30,8 @@ class GrpoSettings:
     lr_scheduler: str = "constant_with_warmup"
     schedule: Schedule = field(default_factory=two_stage)
     reward_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # format, recall, precision; paper Sec. 3.2
-    variant: str = "paper"
+    variant: str = "paper"  # of rewards.VARIANTS
+    baseline: str = ""  # a peer's reward of baselines.BASELINES instead; ours are then logged, not optimised
     credit: str = "completion"  # the paper; "object" is ours
     object_credit: ObjectCredit = ObjectCredit()
     train_tower: bool = False  # ours: the tower is frozen
