@@ -18,7 +18,7 @@ ORDER = (
     "credit", "settings", "profiles", "jobs",  # how much of it, and by which rules
     "tiny", "models", "instruction", "pretrain", "decoding", "training", "grpo", "sft",  # who answers, and how it learns
     "intervals", "evaluate", "study", "workers", "publish", "results",  # what came of it
-    "tables", "summary", "style", "pictures", "figures", "page", "report",  # and how it is shown
+    "tables", "summary", "style", "pictures", "method_figures", "figures", "page", "report",  # and how it is shown
     "terminal", "reproduce", "refresh", "cli",  # how it is started
 )  # fmt: skip
 WITHOUT_TORCH = ("boxes", "coordinates", "completions", "matching", "criteria", "rewards", "baselines", "data", "runs", "scoring", "probes")

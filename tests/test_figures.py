@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from vr1kit import figures
-from vr1kit.criteria import ADVANCED, BEGINNER, Criteria, two_stage
+from vr1kit.criteria import ADVANCED, BEGINNER, Criteria, ramp, two_stage
 from vr1kit.profiles import SHIFTED_NAMES, UNSEEN_NAMES
 from vr1kit.results import read_paper
 from vr1kit.scenes import draw_scene
@@ -95,8 +95,27 @@ def test_schedule_shows_the_thresholds(step, lines):
     figure = figures.plot_schedule(two_stage(step))
     axes = figure.axes[0]
     assert len(marked(axes, "stage")) == lines and axes.get_xlabel() == "progress of training"
-    values = {p.get_data().values.tolist()[-1] for p in axes.patches}
+    values = {line.get_ydata()[-1] for line in axes.lines if line.get_label().startswith("ξ")}
     assert values == ({0.5, 0.75} if step == 1 else {0.75, 0.9})
+
+
+def test_schedules_side_by_side_share_a_scale_and_a_ramp_slopes():
+    figure = figures.plot_schedules({"two stages": two_stage(), "a ramp": ramp()})
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["two stages", "a ramp"]
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+    valid = next(line for line in figure.axes[1].lines if line.get_label().startswith("ξ₀"))
+    assert valid.get_xydata().tolist() == [[0, 0.5], [1, 0.75]]
+
+
+def test_probes_say_what_a_cheat_earns_and_mark_what_pays():
+    rows = [
+        {"reward": "paper", "cheat": "wrong labels", "mean": 3.0, "honest": 3.0, "modest": 2.5, "pays": True},
+        {"reward": "strict", "cheat": "wrong labels", "mean": 1.0, "honest": 3.0, "modest": 2.5, "pays": False},
+        {"reward": "peer", "cheat": "wrong labels", "mean": 0.0, "honest": 0.0, "modest": 0.0, "pays": True},
+    ]
+    axes = figures.plot_probes(rows).axes[0]
+    assert [t.get_text() for t in axes.texts] == ["100", "33", "free"]
+    assert [to_hex(p.get_facecolor()) == to_hex(RED) for p in axes.patches] == [True, False, True]
 
 
 def test_domains_are_dumbbells_with_gains():

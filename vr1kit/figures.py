@@ -2,8 +2,8 @@
 
     figures.save_figure(figures.plot_main(read_csv("main.csv"), read_paper()), "main")
 
-Those made of pictures (`sheet`, `draw_boxes`, `plot_before_after`) are in `pictures`, the common look in `style`; both are
-reachable from here. An interval is drawn as a bar and is a 95 % interval; a small ring is one seed.
+Those made of pictures (`sheet`, `draw_boxes`, `plot_before_after`) are in `pictures`, those of the method (equation 8, schedules,
+probes) in `method_figures`, the common look in `style`; all are reachable from here. An interval is drawn as a bar and is a 95 % interval; a small ring is one seed.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from vr1kit.criteria import ADVANCED, BEGINNER, Criteria, Schedule
+from vr1kit.method_figures import plot_differentiation, plot_probes, plot_schedule, plot_schedules
 from vr1kit.pictures import draw_boxes, judge_answer, plot_before_after, sheet
 from vr1kit.results import PAPER_MODELS, SUITE_NAMES, Results, Row, paper_value, policy_name
 from vr1kit.style import (
-    BLUE,
     FAINT,
     GREY,
     INK,
     LINES,
     PAPER,
-    RED,
     Chart,
     halo,
     label_stage,
@@ -39,87 +37,14 @@ from vr1kit.tables import ablation_table, widen
 
 __all__ = [
     "draw_boxes", "judge_answer", "plot_ablation", "plot_before_after", "plot_differentiation", "plot_domains", "plot_main",
-    "plot_rewards", "plot_schedule", "save_figure", "sheet",
+    "plot_probes", "plot_rewards", "plot_schedule", "plot_schedules", "save_figure", "sheet",
 ]  # fmt: skip
 
 SUITES = (("in_domain", "AP"), ("shifted13", "AP"), ("unseen4", "AP"), ("questions", "accuracy"))
-TWO_STAGES = {"beginner stage": BEGINNER, "advanced stage": ADVANCED}
 CURVES = (
     ("dual_format", "dual format reward"), ("recall", "recall reward"),
     ("precision", "precision reward"), ("tokens", "tokens in an answer"),
 )  # fmt: skip
-
-
-# --- the method --------------------------------------------------------------------------------------------------------
-
-
-@styled
-def plot_differentiation(criteria: Mapping[str, Criteria] | Sequence[Criteria] = TWO_STAGES) -> Chart:
-    """f(x) of equation 8, one panel per stage; a filled dot belongs to the line, a ring does not."""
-    if not isinstance(criteria, Mapping):
-        known = {c: name for name, c in TWO_STAGES.items()}
-        criteria = {known.get(c, f"stage {k}"): c for k, c in enumerate(criteria, 1)}
-    figure = new_chart(3.9 * len(criteria), 3.5)
-    panels = np.atleast_1d(figure.subplots(1, len(criteria), sharey=True))
-    for k, (axes, (name, c)) in enumerate(zip(panels, criteria.items(), strict=True)):
-        colour = (BLUE, RED)[k % 2]
-        axes.plot([0, 1], [0, 1], color=FAINT, lw=1.2, ls=LINES[1], zorder=1)
-        for x, y in (([0, c.xi1], [0, 0]), ([c.xi1, c.xi2], [c.xi1, c.xi2]), ([c.xi2, 1], [1, 1])):
-            axes.plot(x, y, color=colour, lw=2.6, solid_capstyle="butt", zorder=2)
-        for x, y, filled in ((c.xi1, 0, False), (c.xi1, c.xi1, True), (c.xi2, c.xi2, False), (c.xi2, 1, True)):
-            axes.plot(x, y, "o", ms=6.5, mec=colour, mew=1.6, mfc=colour if filled else PAPER, zorder=3)
-        axes.set(title=name, xlabel="x: an instance's IoU, or the share found", xlim=(0, 1), ylim=(-0.05, 1.08))
-        axes.set_xticks([0, c.xi1, c.xi2, 1], ["0", f"ξ₁\n{c.xi1:g}", f"ξ₂\n{c.xi2:g}", "1"])
-        notes = (
-            (c.xi1 / 2, 0.05, "below ξ₁: nothing"),
-            (c.xi1 - 0.03, (c.xi1 + c.xi2) / 2, "between: x itself"),
-            (c.xi2 - 0.03, 1.0, "from ξ₂: everything"),
-        )
-        for i, (x, y, text) in enumerate(notes):
-            axes.text(
-                x,
-                y,
-                text,
-                fontsize=8.5,
-                ha="center" if i == 0 else "right",
-                va="bottom" if i == 0 else "center",
-                bbox=halo(),
-            )
-    panels[0].set_ylabel("f(x): the reward")
-    return figure
-
-
-@styled
-def plot_schedule(schedule: Schedule) -> Chart:
-    """The thresholds over the progress of training."""
-    figure = new_chart(6.4, 3.1)
-    axes = figure.add_subplot()
-    edges = [0.0, *(stage.until for stage in schedule.stages)]
-    kinds = {
-        "ξ₀  IoU from which a box is valid": ("xi0", FAINT, "-", 7.0),
-        "ξ₁  below it, nothing": ("xi1", BLUE, LINES[1], 2.2),
-        "ξ₂  from it on, everything": ("xi2", RED, "-", 2.2),
-    }
-    for name, (key, colour, line, width) in kinds.items():
-        values = [getattr(stage.criteria, key) for stage in schedule.stages]
-        axes.stairs(values, edges, baseline=None, color=colour, ls=line, lw=width, label=name)
-        for x, x_next, value in zip(edges[:-1], edges[1:], values, strict=True):
-            if key != "xi0":
-                axes.annotate(
-                    f"{value:g}",
-                    ((x + x_next) / 2, value),
-                    (0, 6),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=8.5,
-                )
-    for before, after in zip(schedule.stages, schedule.stages[1:], strict=False):
-        label_stage(axes, before.until, before.name, after.name)
-    if len(schedule.stages) == 1:
-        axes.set_title(f"{schedule.stages[0].name} stage throughout")
-    axes.set(xlabel="progress of training", ylabel="threshold", xlim=(0, 1), ylim=(0.4, 1.02))
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3, fontsize=8.5, columnspacing=1.4)
-    return figure
 
 
 # --- training ----------------------------------------------------------------------------------------------------------

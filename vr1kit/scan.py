@@ -184,8 +184,12 @@ class Scan:
                 return
 
     def _open_object(self, start: int) -> None:
-        while self.stack and self.stack[-1] is not _LIST and not self._value_due():
+        in_numbers = self.read_string is read_json_string and self.stack and isinstance(self.stack[-1], _Numbers)
+        while self.stack and self.stack[-1] is not _LIST and not self._value_due() and not in_numbers:
             self._pop_unclosed()  # an object where a key or number should be: the one before lacks its closer
+        if in_numbers:  # of JSON, which lacks no closer: a value that is no number
+            self.stack[-1].values.append(None)
+            self.stack[-1].spans.append((start, start))
         if not self.stack:
             self.roots += 1
             self.flaws.add("not_a_list")
