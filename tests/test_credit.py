@@ -68,3 +68,15 @@ def test_tokens_that_merge_structure_and_content_count_with_their_content():
     assert out[0][0] == 0.25 and out[0][6] == 0.25
     assert len(set(out[0][1:5].tolist())) == 1 and out[0][1] > 1
     assert out[0][5] == pytest.approx(0.0)  # label: right everywhere
+
+
+def test_with_edges_only_the_wrong_edge_is_blamed():
+    texts, scores = group([RIGHT], [LOOSE], [LOOSE])
+    out = assign_object_credit(scores, LABELS, np.zeros(3), by_character(texts), ObjectCredit(edges=True), TRUTH)
+    miss = np.array([0, 4 / 20, 4 / 20])  # the bottom edge, as a share of 20 px
+    expected = (miss.mean() - miss) / (miss.std() + IOU_FLOOR)
+    for i, bottom in enumerate(("30]", "34]", "34]")):
+        assert out[i][at(texts[i], bottom)] == pytest.approx(expected[i])
+        assert out[i][at(texts[i], "10")] == pytest.approx(0.0)  # the left edge is right everywhere
+    with pytest.raises(ValueError, match="truth_boxes_xyxy"):
+        assign_object_credit(scores, LABELS, np.zeros(3), by_character(texts), ObjectCredit(edges=True))

@@ -10,6 +10,11 @@ across the group and compare them *with each other*:
     A(label of box b)       = ([label right] - mean over its object) / (std over its object + 0.1)
     A(surplus box)          = -1 for its numbers and label: it belongs to no object
 
+With `edges`, each of the four coordinates is compared on its own, by its distance from the object's edge as a share of the
+object's side, since an IoU blames a right edge for a wrong one:
+
+    A(edge e of box b)      = (mean over its object - miss_eb) / (std over its object + 0.02)
+
 All other tokens (stop or go on, punctuation) keep the completion's advantage. An object needs three matched boxes with
 IoU >= 0.1 to be compared; other matched boxes keep the completion's advantage. Numpy only.
 """
@@ -34,6 +39,7 @@ class ObjectCredit:
     """Which parts of object credit are on (for ablations)."""
 
     boxes: bool = True
+    edges: bool = False  # compare each edge on its own instead of the box by its IoU
     labels: bool = True
     surplus: float = -1.0  # advantage of surplus boxes; 0 leaves them the completion's
 
@@ -44,12 +50,15 @@ def assign_object_credit(
     advantages: np.ndarray,
     token_ends: Sequence[np.ndarray],
     credit: ObjectCredit = ObjectCredit(),
+    truth_boxes_xyxy: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """Advantage of each token of each completion of one group.
 
     scores: G, of one picture; advantages (G,) per completion; token_ends: per completion the character offset at which each of
-    its T_i tokens ends. Returns G arrays (T_i,).
+    its T_i tokens ends; truth_boxes_xyxy (objects, 4), for `edges`, in the answers' space. Returns G arrays (T_i,).
     """
+    if credit.edges and truth_boxes_xyxy is None:
+        raise ValueError("truth_boxes_xyxy must be given where credit.edges is on")
     out = [np.full(len(ends), float(a)) for a, ends in zip(advantages, token_ends, strict=True)]
     found: dict[int, list[tuple[int, int, float, bool]]] = {g: [] for g in range(len(truth_labels))}
     for i, score in enumerate(scores):
@@ -64,18 +73,23 @@ def assign_object_credit(
                 if p not in matched:
                     for span in (*item.numbers, _word(item.label)):
                         out[i][_tokens(token_ends[i], span)] = credit.surplus
-    for boxes in found.values():
+    for g, boxes in found.items():
         if len(boxes) < MIN_BOXES:
             continue
-        quality = np.array([iou for _, _, iou, _ in boxes])
+        if credit.edges:
+            predicted = np.array([scores[i].parsed.boxes_xyxy[p] for i, p, _, _ in boxes])  # (boxes, 4)
+            side = np.tile(truth_boxes_xyxy[g, 2:] - truth_boxes_xyxy[g, :2], 2)
+            quality = -np.abs(predicted - truth_boxes_xyxy[g]) / np.maximum(side, 1e-9)  # (boxes, 4)
+        else:
+            quality = np.repeat([[iou] for _, _, iou, _ in boxes], 4, axis=1)  # (boxes, 4)
         right = np.array([float(ok) for *_, ok in boxes])
-        box_advantage = (quality - quality.mean()) / (quality.std() + IOU_FLOOR)
+        box_advantage = (quality - quality.mean(axis=0)) / (quality.std(axis=0) + IOU_FLOOR)  # (boxes, 4)
         label_advantage = (right - right.mean()) / (right.std() + LABEL_FLOOR)
         for (i, p, _, _), a_box, a_label in zip(boxes, box_advantage, label_advantage, strict=True):
             item = scores[i].parsed.spans[p]
             if credit.boxes:
-                for span in item.numbers:
-                    out[i][_tokens(token_ends[i], span)] = a_box
+                for span, a_edge in zip(item.numbers, a_box, strict=True):
+                    out[i][_tokens(token_ends[i], span)] = a_edge
             if credit.labels:
                 out[i][_tokens(token_ends[i], _word(item.label))] = a_label
     return out

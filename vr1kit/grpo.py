@@ -197,7 +197,7 @@ class VisionR1Trainer(LoadsOwnCheckpoints, GRPOTrainer):
             keep = [k for k in range(group) if (ends[k][-1] if len(ends[k]) else 0) == len(scores[k].parsed.text)]
             credited = assign_object_credit(
                 [scores[k] for k in keep], inputs[start]["labels"], table[start : start + group, 0].numpy(force=True)[keep],
-                [ends[k] for k in keep], self.settings.object_credit,
+                [ends[k] for k in keep], self.settings.object_credit, _truth(inputs[start]["boxes_xyxy"]),
             )  # fmt: skip
             for k, values in zip(keep, credited, strict=True):
                 table[start + k, : len(values)] = torch.as_tensor(values, dtype=table.dtype)
