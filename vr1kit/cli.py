@@ -177,7 +177,7 @@ def run_publish(arguments: argparse.Namespace) -> int:
 def add_pretrain(subcommands: Any) -> None:
     parser = _add(subcommands, "pretrain", run_pretrain, "make the two base policies again, from drawn pictures alone", """\
 example:
-  vr1kit pretrain --out runs/base          # about an hour on two cores; finished stages are kept""")  # fmt: skip
+  vr1kit pretrain --out runs/base          # about 90 minutes on two cores; a cut-off stage goes on""")  # fmt: skip
     parser.add_argument("--out", default="runs/base", metavar="FOLDER", help="where stages, log and policies go")
     for field, (value, what) in PRETRAIN_SIZES.items():
         parser.add_argument(
@@ -255,11 +255,12 @@ def run_score(arguments: argparse.Namespace) -> int:
 
 
 PRETRAIN_SIZES = {
-    "pictures": (48_000, "pictures drawn"),
-    "warm_up_steps": (600, "steps of the tower's warm-up"),
-    "clean_steps": (2700, "steps on clean answers"),
-    "mixed_steps": (400, "steps on answers of mixed quality"),
+    "pictures": (64_000, "pictures drawn"),
+    "warm_up_steps": (400, "steps of the tower's warm-up"),
+    "clean_steps": (5000, "steps on clean answers"),
+    "mixed_steps": (600, "steps on answers of mixed quality"),
     "seed": (0, "seed"),
+    "processes": (2, "processes of one thread each"),
 }
 
 
