@@ -59,7 +59,7 @@ from vr1kit.detections import (
     content_fault,
     stack_boxes,
 )  # fmt: skip
-from vr1kit.scan import Scan, find_spans, read_json_string, read_torn_string, scan_beyond_limits
+from vr1kit.scan import Scan, read_json_string, read_torn_string, scan_beyond_limits
 
 __all__ = ["ANSWER_REASONS", "BOX_KEYS", "CONTENT_REASONS", "ITEM_REASONS", "MAX_SIDE", "REASONS", "ItemSpans", "ParsedCompletion",
            "Span", "parse_completion"]  # fmt: skip
@@ -124,3 +124,8 @@ def _read_detections(text: str, size: tuple[float, float], items: list) -> Parse
     boxes_xyxy = stack_boxes([boxes[index] for index in good])  # (P, 4)
     reasons = tuple(fault for fault in faults if fault is not None)
     return ParsedCompletion(text, size, boxes_xyxy, tuple(labels[index] for index in good), reasons, find_spans)
+
+
+def find_spans(text: str, size: tuple[float, float]) -> tuple[ItemSpans, ...]:
+    """Where the detections of a well-formed answer stand."""
+    return Scan(text, size, read_json_string).run().spans

@@ -31,19 +31,21 @@ class Matches:
     score: np.ndarray  # (D,)
     hit: np.ndarray  # (D, T) bool
     truths: np.ndarray  # (I, C) ground-truth boxes
+    ignored: np.ndarray | None = None  # (D, T) bool, detections that fell into a crowd; None: there are no crowds
 
     def save(self, path: Path) -> None:
+        crowds = {} if self.ignored is None or not self.ignored.any() else {"ignored": np.packbits(self.ignored, axis=1)}
         np.savez_compressed(
-            path, picture=self.picture.astype(np.int32), category=self.category.astype(np.int16),
-            score=self.score.astype(np.float32), hit=np.packbits(self.hit, axis=1), truths=self.truths.astype(np.int16),
+            path, **crowds, picture=self.picture.astype(np.int32), category=self.category.astype(np.int16),
+            score=self.score.astype(np.float64), hit=np.packbits(self.hit, axis=1), truths=self.truths.astype(np.int16),
         )  # fmt: skip
 
     @staticmethod
     def load(path: Path) -> Matches:
         with np.load(path, allow_pickle=False) as z:
-            return Matches(
-                z["picture"], z["category"], z["score"], np.unpackbits(z["hit"], axis=1)[:, :10].astype(bool), z["truths"]
-            )
+            ignored = np.unpackbits(z["ignored"], axis=1)[:, :10].astype(bool) if "ignored" in z else None
+            hit = np.unpackbits(z["hit"], axis=1)[:, :10].astype(bool)
+            return Matches(z["picture"], z["category"], z["score"], hit, z["truths"], ignored)
 
 
 def run_cocoeval(annotations: Path, detections: Sequence[dict]):
@@ -85,10 +87,11 @@ def find_matches(evaluation, annotations: Path) -> Matches:
         truths[i, c] = int((np.asarray(e["gtIgnore"]) == 0).sum())
         kept = ~np.asarray(e["dtIgnore"], bool).all(axis=0) if len(e["dtIds"]) else np.zeros(0, bool)
         n = int(kept.sum())
-        hit = np.asarray(e["dtMatches"], bool).reshape(len(p.iouThrs), -1)[:, kept].T
-        parts.append((np.full(n, i), np.full(n, c), np.asarray(e["dtScores"], float)[kept], hit))
+        ignored = np.asarray(e["dtIgnore"], bool).reshape(len(p.iouThrs), -1)[:, kept].T
+        hit = np.asarray(e["dtMatches"], bool).reshape(len(p.iouThrs), -1)[:, kept].T & ~ignored
+        parts.append((np.full(n, i), np.full(n, c), np.asarray(e["dtScores"], float)[kept], hit, ignored))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return Matches(columns[0], columns[1], columns[2], columns[3], truths)
+    return Matches(*columns[:4], truths, columns[4] if columns[4].any() else None)
 
 
 def accumulate(matches: Matches, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -111,7 +114,9 @@ def accumulate(matches: Matches, weights: np.ndarray) -> dict[str, np.ndarray]:
             index = mine[np.repeat(start[drawn] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())]
             if not one_score:
                 index = index[np.argsort(-matches.score[index], kind="stable")]
-            ap[k, c], ar[k, c] = _average_precision(matches.hit[index], positives[k, c])
+            ap[k, c], ar[k, c] = _average_precision(
+                matches.hit[index], positives[k, c], None if matches.ignored is None else matches.ignored[index]
+            )
     with np.errstate(invalid="ignore"):
         return {
             "AP": 100 * np.nanmean(ap, axis=(1, 2)), "AP50": 100 * np.nanmean(ap[..., 0], axis=1),
@@ -119,16 +124,19 @@ def accumulate(matches: Matches, weights: np.ndarray) -> dict[str, np.ndarray]:
         }  # fmt: skip
 
 
-def _average_precision(hit: np.ndarray, positives: int) -> tuple[np.ndarray, np.ndarray]:
+def _average_precision(hit: np.ndarray, positives: int, ignored: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """COCO's AP and recall of one category, (T,) each, from hits (D, T) in ranking order."""
     d, n_thr = hit.shape
     if d == 0:
         return np.zeros(n_thr), np.zeros(n_thr)
     true = np.cumsum(hit, axis=0)  # (D, T)
-    precision = true / np.arange(1, d + 1)[:, None]
+    counted = np.arange(1, d + 1)[:, None] if ignored is None else np.maximum(np.cumsum(~ignored, axis=0), 1)
+    precision = true / counted
     envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     envelope = np.vstack([envelope, np.zeros((1, n_thr))])
-    needed = np.ceil(RECALLS * positives - 1e-9)  # (101,) hits needed to reach each recall point
+    needed = np.searchsorted(
+        np.arange(positives + 1) / positives, RECALLS, side="left"
+    )  # (101,) hits needed to reach each recall point
     at = np.stack([np.searchsorted(true[:, t], needed, side="left") for t in range(n_thr)], axis=1)  # (101, T)
     return np.take_along_axis(envelope, at, axis=0).mean(axis=0), true[-1] / positives
 

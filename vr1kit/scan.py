@@ -397,8 +397,3 @@ def scan_beyond_limits(text: str, size: tuple[float, float]) -> ParsedCompletion
     if _NOT_JSON.isdisjoint(parsed.reasons):
         return parsed
     return Scan(text, size, read_torn_string).run()
-
-
-def find_spans(text: str, size: tuple[float, float]) -> tuple[ItemSpans, ...]:
-    """Where the detections of a well-formed answer stand."""
-    return Scan(text, size, read_json_string).run().spans
