@@ -1,17 +1,15 @@
-"""From detection annotations to curated instructions: COCO files in, one record schema, `datasets.Dataset` out.
+"""From detection annotations to curated instructions: records in (`vr1kit.readers`), `datasets.Dataset` out.
 
 A `Record` is a picture and its boxes in picture pixels. An `Example` is a record and a task: what is asked of it. `to_dataset`
 writes examples in the columns that trl's trainers hand to rewards, with boxes already in the space that the policy answers in.
 
 Deviations from the paper's 49K mix: same three parts in the same proportions (61 % detection, 18 % grounding in other domains,
-20 % referring), drawn from scenes; negatives and hard samples come with issue-scale data, see `Recipe`.
+20 % referring), drawn from scenes; hard samples and negatives where a `Part` asks for them.
 """
 
 from __future__ import annotations
 
 import functools
-import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,101 +17,24 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vr1kit.boxes import xywh_to_xyxy
+from vr1kit.coco import read_coco
+from vr1kit.filters import Limits, find_reasons, is_hard
+from vr1kit.images import open_image
 from vr1kit.prompts import ask_detection, ask_grounding, sort_left_to_right
+from vr1kit.records import BadRecord, DataError, DetectionSet, Record
 
-
-class DataError(ValueError):
-    """Bad input data; the message names file, record and remedy in one line."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """One annotated picture. Boxes in picture pixels, (N, 4) float, right and bottom edges exclusive."""
-
-    image_path: Path
-    image_id: int
-    width: int
-    height: int
-    boxes_xyxy_px: np.ndarray
-    labels: tuple[str, ...]
-    source: str
-
-
-@dataclass(frozen=True)
-class DetectionSet:
-    """A COCO file: records in file order, the category list in id order."""
-
-    name: str
-    annotations: Path
-    records: tuple[Record, ...]
-    categories: Mapping[str, int]  # label -> COCO category id
-
-
-def read_coco(annotations: str | os.PathLike, images: str | os.PathLike | None = None, name: str | None = None) -> DetectionSet:
-    """Read COCO instances. `images` defaults to the folder `images` beside the file; crowd regions are left out.
-
-    Raises DataError for a file that is not COCO, unknown ids, boxes that are not boxes and file names that leave the folder.
-    """
-    path = Path(annotations)
-    root = Path(images) if images is not None else path.parent / "images"
-    try:
-        coco = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; give the path of a COCO instances JSON") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not JSON ({error}); give the path of a COCO instances JSON") from None
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(coco, dict) or not isinstance(coco.get(key), list):
-            raise DataError(f"{path}: not a COCO instances file, it has no list '{key}'")
-    try:
-        return _read_parts(coco, path, root, name or path.parent.name)
-    except DataError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"an entry has no {error}" if isinstance(error, KeyError) else f"an entry cannot be read: {error}"
-        raise DataError(f"{path}: not a COCO instances file, {what}; give the path of a COCO instances JSON") from None
-
-
-def _read_parts(coco: dict, path: Path, root: Path, name: str) -> DetectionSet:
-    names = {c["id"]: str(c["name"]) for c in coco["categories"]}
-    boxes: dict[int, list] = {i["id"]: [] for i in coco["images"]}
-    labels: dict[int, list[str]] = {i: [] for i in boxes}
-    for a in coco["annotations"]:
-        if a.get("iscrowd"):
-            continue
-        if a["image_id"] not in boxes or a["category_id"] not in names:
-            raise DataError(f"{path}: annotation {a.get('id')} names an unknown image or category; check the file's ids")
-        x, y, w, h = (float(v) for v in a["bbox"])
-        if not (np.isfinite([x, y, w, h]).all() and w > 0 and h > 0):
-            raise DataError(f"{path}: annotation {a.get('id')} has the box {a['bbox']}; width and height must be positive")
-        boxes[a["image_id"]].append((x, y, w, h))
-        labels[a["image_id"]].append(names[a["category_id"]])
-    records = []
-    for image in coco["images"]:
-        file_name = Path(str(image["file_name"]))
-        if file_name.is_absolute() or ".." in file_name.parts:
-            raise DataError(f"{path}: image {image['id']} has the file name {image['file_name']!r}, which leaves {root}")
-        xyxy = xywh_to_xyxy(np.asarray(boxes[image["id"]], float).reshape(-1, 4))
-        records.append(
-            Record(
-                root / file_name,
-                image["id"],
-                image["width"],
-                image["height"],
-                xyxy,
-                tuple(labels[image["id"]]),
-                name,
-            )
-        )
-    return DetectionSet(name, path, tuple(records), {n: i for i, n in sorted(names.items())})
+__all__ = ["DataError", "DetectionSet", "Example", "Part", "Record", "ask", "curate", "decode_images", "read_coco",
+           "read_image", "to_dataset"]  # fmt: skip
 
 
 @functools.lru_cache(maxsize=8192)
 def read_image(path: str) -> Image.Image:
-    """Decode one picture to RGB; kept in memory, since training asks for each several times."""
-    with Image.open(path) as image:
-        return image.convert("RGB")
+    """Decode one picture to RGB; kept in memory, since training asks for each several times. Raises DataError."""
+    try:
+        with open_image(path) as image:
+            return image.convert("RGB")
+    except BadRecord as error:
+        raise error.at(path, "the picture") from None
 
 
 # --- curation --------------------------------------------------------------------------------------------------------------
@@ -122,30 +43,88 @@ class Example:
     """A record, the task and the text that is asked. Grounding keeps the boxes of its one phrase only."""
 
     record: Record
-    task: str  # detection | grounding
+    task: str  # detection | grounding | published
     prompt: str
     boxes_xyxy_px: np.ndarray  # (n, 4), left to right
     labels: tuple[str, ...]
 
 
 def ask(record: Record, categories: Sequence[str], phrase: str | None = None) -> Example:
-    """Make an example: detection of all categories, or grounding of one phrase."""
+    """Make an example: grounding of one phrase, or else the record's own question, or else detection of all categories."""
     keep = [i for i, label in enumerate(record.labels) if phrase is None or label == phrase]
     boxes = record.boxes_xyxy_px[keep]
     order = sort_left_to_right(boxes)
-    prompt = ask_detection(categories) if phrase is None else ask_grounding(phrase)
+    if phrase is not None:
+        task, prompt = "grounding", ask_grounding(phrase)
+    elif record.prompt is not None:
+        task, prompt = "published", record.prompt
+    else:
+        task, prompt = "detection", ask_detection(categories)
     labels = tuple(record.labels[keep[i]] for i in order)
-    return Example(record, "detection" if phrase is None else "grounding", prompt, boxes[order], labels)
+    return Example(record, task, prompt, boxes[order], labels)
 
 
 @dataclass(frozen=True)
 class Part:
-    """A share of a mix. `sources` are set names; pictures are spread over them evenly."""
+    """A share of a mix. `sources` are set names; pictures are spread over them evenly, or by `quotas`.
+
+    A negative is, in detection, a picture with nothing in it; in grounding, a category that its picture lacks.
+    """
 
     name: str
     sources: tuple[str, ...]
-    task: str
+    task: str  # detection | grounding
     n: int
+    hard: float | None = None  # share of pictures with more than 10 instances; None: as they come. Paper: 0.5
+    negatives: float = 0.0  # share with nothing to find
+    quotas: tuple[int, ...] = ()  # pictures of each source, n in all
+
+    def __post_init__(self):
+        for name, share in (("hard", self.hard or 0.0), ("negatives", self.negatives)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} must be a share between 0 and 1, got {share!r}")
+        if (self.hard or 0.0) + self.negatives > 1:
+            raise ValueError(f"hard {self.hard} and negatives {self.negatives} are more than the whole of part '{self.name}'")
+        if self.quotas and (len(self.quotas) != len(self.sources) or sum(self.quotas) != self.n or min(self.quotas) < 0):
+            what = f"quotas of part '{self.name}' must be one number for each source and {self.n} in all"
+            raise ValueError(f"{what}, got {self.quotas}")
+
+    def list_picks(self) -> list[tuple[str, str]]:
+        """(source, kind) of each picture. Sources take turns until their quota is full; each has its share of every kind."""
+        left = list(self.quotas) or [len(range(i, self.n, len(self.sources))) for i in range(len(self.sources))]
+        order = []  # places in `sources`
+        while any(left):
+            for i in range(len(left)):
+                if left[i]:
+                    left[i] -= 1
+                    order.append(i)
+        negatives, hard = round(self.n * self.negatives), round(self.n * (self.hard or 0.0))
+        wanted = {"negative": negatives, "hard": hard, "any" if self.hard is None else "easy": self.n - negatives - hard}
+        kinds = [kind for _, kind in sorted(((k + 0.5) / n, kind) for kind, n in wanted.items() for k in range(n))]
+        by_source = sorted(range(self.n), key=lambda k: (order[k], k))
+        kind_of = dict(zip(by_source, kinds, strict=True))
+        return [(self.sources[i], kind_of[k]) for k, i in enumerate(order)]
+
+
+class _Pool:
+    """Records of one source by kind, each taken once."""
+
+    def __init__(self, records: Sequence[Record], any_empty: bool):
+        self._kinds: dict[str, list[Record]] = {
+            "any": [r for r in records if r.labels or any_empty],
+            "hard": [r for r in records if is_hard(r)],
+            "easy": [r for r in records if r.labels and not is_hard(r)],
+            "empty": [r for r in records if not r.labels],
+        }
+        self._taken: set[int] = set()
+
+    def take(self, kind: str) -> Record | None:
+        while records := self._kinds[kind]:
+            record = records.pop()
+            if id(record) not in self._taken:
+                self._taken.add(id(record))
+                return record
+        return None
 
 
 def curate(
@@ -155,41 +134,50 @@ def curate(
     min_instances: int = 1,
     max_instances: int = 30,
     min_side_px: float = 4.0,
+    limits: Limits | None = None,
 ) -> tuple[list[Example], list[dict]]:
-    """Choose examples for each part without using a picture twice. Returns (examples, shuffled; a table of what was dropped).
+    """Choose examples for each part without using a record twice. Returns (examples, shuffled; a table of what was dropped).
 
-    `max_instances` 30 and at least one are the released code's; `min_side_px` is ours.
-    Raises DataError if a source has too few pictures.
+    `max_instances` 30 and at least one are the released code's; `min_side_px` is ours; `limits` replaces all three.
+    Pictures with nothing in them, no crowd either, are kept for parts with negatives. Raises DataError if a source has too few
+    pictures, and where a part asks for all objects of a set whose labels are phrases.
     """
     rng = np.random.default_rng(seed)
-    usable: dict[str, list[Record]] = {}
+    limits = limits or Limits(min_instances, max_instances, min_side_px)
+    negatives = any(part.negatives and part.task == "detection" for part in parts)
+    usable: dict[str, _Pool] = {}
     dropped = []
     for name, data in sets.items():
         kept = []
         for record in data.records:
-            sides = record.boxes_xyxy_px[:, 2:] - record.boxes_xyxy_px[:, :2]
-            reason = (
-                "too few" if len(record.labels) < min_instances
-                else "too many" if len(record.labels) > max_instances
-                else "tiny" if (sides < min_side_px).any()
-                else None
-            )  # fmt: skip
-            if reason is None:
+            reasons = find_reasons(record, limits, data.phrases)
+            empty = negatives and reasons == ("too few",) and not record.labels and not record.ignored
+            if not reasons or empty:
                 kept.append(record)
             else:
-                dropped.append({"source": name, "image_id": record.image_id, "reason": reason})
-        usable[name] = [kept[i] for i in rng.permutation(len(kept))]
+                dropped.append({"source": name, "image_id": record.image_id, "reason": reasons[0]})
+        usable[name] = _Pool([kept[i] for i in rng.permutation(len(kept))], limits.min_instances == 0)
     examples = []
     for part in parts:
-        for k in range(part.n):
-            source = part.sources[k % len(part.sources)]
-            if not usable.get(source):
-                raise DataError(
-                    f"source '{source}' has too few pictures for part '{part.name}' ({part.n}); add pictures or lower n"
-                )
-            record = usable[source].pop()
-            phrase = str(rng.choice(sorted(set(record.labels)))) if part.task == "grounding" else None
-            examples.append(ask(record, list(sets[source].categories), phrase))
+        for source in part.sources:
+            if source in sets and sets[source].phrases and (part.task != "grounding" or part.negatives):
+                what = f"part '{part.name}' asks for all or for absent objects, '{source}' has phrases for some objects only"
+                raise DataError(f"{what}; make it a grounding part without negatives")
+        for source, kind in part.list_picks():
+            pool = kind if kind != "negative" else "any" if part.task == "grounding" else "empty"
+            record = usable[source].take(pool) if source in usable else None
+            if record is None:
+                few = "too few pictures" if kind == "any" else f"too few pictures that are {kind}"
+                raise DataError(f"source '{source}' has {few} for part '{part.name}' ({part.n}); add pictures or lower n")
+            categories = list(sets[source].categories)
+            phrase = None
+            if part.task == "grounding":
+                there = sorted(set(record.labels) if kind != "negative" else set(categories) - set(record.labels))
+                if not there:
+                    what = f"source '{source}' has a picture with all its categories, {record.image_path.name}"
+                    raise DataError(f"{what}, where no phrase is a negative; ask for negatives in detection")
+                phrase = str(rng.choice(there))
+            examples.append(ask(record, categories, phrase))
     return [examples[i] for i in rng.permutation(len(examples))], dropped
 
 
