@@ -53,14 +53,14 @@ class Profile:
     pictures: Pictures = Pictures()
     mix: Mix = Mix()
     sft: SftSettings = SftSettings()
-    sft_equal_epochs: float = 3.0  # as many epochs as take Vision-R1's time (measured; see notebook 04)
+    sft_equal_epochs: float = 7.0  # as many epochs as take Vision-R1's time (measured; see notebook 04)
     grpo: Mapping[str, GrpoSettings] = field(default_factory=lambda: {
-            "mixed": GrpoSettings(learning_rate=2e-4),
-            "converged": GrpoSettings(learning_rate=1e-4),
+            "mixed": GrpoSettings(),
+            "converged": GrpoSettings(learning_rate=2e-4),
         })
     ablation_seeds: tuple[int, ...] = (0,)
     ablations: tuple[str, ...] = ("all_rewards", "precision_only", "precision_recall")
-    ablation_steps: int = 30
+    ablation_steps: int = 40
     workers: int = 2  # jobs side by side, one thread each
     minutes: Mapping[str, float] = field(
         default_factory=lambda: {
