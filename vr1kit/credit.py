@@ -4,16 +4,14 @@
 good box is punished for its neighbours.
 
 `object` (ours): completions of a group describe the same objects. For each ground-truth object, collect the boxes matched to it
-across the group and compare them *with each other*:
+across the group and compare them *with each other*, edge by edge, and by their labels:
 
-    A(coordinates of box b) = (IoU_b - mean over its object) / (std over its object + 0.02)
+    A(edge e of box b)      = (mean over its object - miss_eb) / (std over its object + 0.02)
     A(label of box b)       = ([label right] - mean over its object) / (std over its object + 0.1)
     A(surplus box)          = -1 for its numbers and label: it belongs to no object
 
-With `edges`, each of the four coordinates is compared on its own, by its distance from the object's edge as a share of the
-object's side, since an IoU blames a right edge for a wrong one:
-
-    A(edge e of box b)      = (mean over its object - miss_eb) / (std over its object + 0.02)
+miss_eb is the distance of a coordinate from the object's, as a share of the object's side. With `edges=False` the four
+coordinates of a box share one advantage, that of its IoU; a right edge is then blamed for a wrong one.
 
 All other tokens (stop or go on, punctuation) keep the completion's advantage. An object needs three matched boxes with
 IoU >= 0.1 to be compared; other matched boxes keep the completion's advantage. Numpy only.
@@ -39,7 +37,7 @@ class ObjectCredit:
     """Which parts of object credit are on (for ablations)."""
 
     boxes: bool = True
-    edges: bool = False  # compare each edge on its own instead of the box by its IoU
+    edges: bool = True  # compare each edge on its own; else the box by its IoU
     labels: bool = True
     surplus: float = -1.0  # advantage of surplus boxes; 0 leaves them the completion's
 

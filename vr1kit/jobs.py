@@ -106,8 +106,8 @@ def list_ablations(profile: str, base: str = "mixed") -> list[Job]:
 
 
 #: Hyper-parameters tried on the validation split, for baseline and method alike; chosen values are the profile's.
-SFT_SWEEP = {"learning_rate": (1e-4, 3e-4, 1e-3), "epochs": (1.0, 4.0, 8.0)}
-GRPO_SWEEP = {"learning_rate": (5e-5, 1e-4, 2e-4), "credit": ("completion", "object")}
+SFT_SWEEP = {"learning_rate": (1e-4, 3e-4, 1e-3), "epochs": (1.0, 7.0)}
+GRPO_SWEEP = {"learning_rate": (1e-4, 3e-4, 1e-3), "credit": ("completion", "object")}
 
 
 def list_sweeps(profile: str) -> list[Job]:

@@ -33,7 +33,7 @@ class GrpoSettings:
     variant: str = "paper"  # of rewards.VARIANTS
     baseline: str = ""  # a peer's reward of baselines.BASELINES instead; ours are then logged, not optimised
     credit: str = "completion"  # the paper; "object" is ours
-    object_credit: ObjectCredit = ObjectCredit(edges=True)
+    object_credit: ObjectCredit = ObjectCredit()
     train_tower: bool = False  # ours: the tower is frozen
     lora_rank: int = 0  # 0: all (unfrozen) weights
     seed: int = 0
