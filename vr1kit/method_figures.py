@@ -72,7 +72,8 @@ def plot_schedules(schedules: Mapping[str, Schedule]) -> Chart:
     for k, (name, schedule) in enumerate(schedules.items()):
         axes = figure.add_subplot(1, len(schedules), k + 1)
         _draw_schedule(axes, schedule)
-        axes.set(title=name, ylim=(-0.05, 1.05))
+        axes.set(ylim=(-0.05, 1.05))
+        axes.set_title(name, pad=17)
         if k:
             axes.set_ylabel("")
     handles, names = axes.get_legend_handles_labels()
@@ -91,8 +92,13 @@ def _draw_schedule(axes: Axes, schedule: Schedule) -> None:
                 middle = ((start + stage.until) / 2, y[-1])
                 axes.annotate(f"{y[-1]:g}", middle, (0, 6), textcoords="offset points", ha="center", fontsize=8.5)
         axes.plot(x, y, color=colour, ls=line, lw=width, label=name)
-    for before, after in zip(schedule.stages, schedule.stages[1:], strict=False):
-        label_stage(axes, before.until, before.name, after.name)
+    for start, stage in zip(starts, schedule.stages, strict=False):
+        if stage.until < 1:
+            label_stage(axes, stage.until)
+        if len(schedule.stages) > 1:
+            middle = ((start + stage.until) / 2, 1.0)
+            axes.annotate(stage.name, middle, xycoords=("data", "axes fraction"), va="bottom", ha="center", fontsize=8.5,
+                          color=GREY, style="italic")  # fmt: skip
     if len(schedule.stages) == 1:
         axes.set_title(f"{schedule.stages[0].name} stage throughout")
     lowest = min(min(c.xi0, c.xi1) for stage in schedule.stages for c in (stage.criteria, stage.end or stage.criteria))
