@@ -31,10 +31,6 @@ def test_a_stage_that_was_cut_off_goes_on_as_if_it_had_not_been(tmp_path, monkey
         model = build_model(tokenizer, vision=32, vision_depth=1, text=64, text_depth=1)
         head, rows = build_head(model), []
         if stop_at:
-
-            def stop(row):
-                raise KeyboardInterrupt
-
             monkeypatch.setattr(pretrain, "_average_gradients", _stopping(stop_at))
             with pytest.raises(KeyboardInterrupt):
                 train_stage(stage, model, head, tokenizer, pool, 0, rows.append, partial_path)

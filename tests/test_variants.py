@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vr1kit.boxes import iou_matrix
 from vr1kit.criteria import ADVANCED, BEGINNER, Criteria
 from vr1kit.rewards import PAPER, RELEASED, STRICT, VARIANTS, differentiate, score_completion
 
@@ -46,18 +48,13 @@ def test_released_calls_giou_iou():
 
 
 def test_released_matches_by_pixels_first():
-    # L1 12 beats 120, whatever the overlap says: the small object gets the box that the large one should have
-    small, large = [0, 0, 2, 2], [0, 0, 80, 80]
-    score = score_completion(answer([0, 0, 40, 40], [0, 0, 5, 5]), [small, large], ["cat"] * 2, SIZE, variant=RELEASED)
-    assert dict(zip(score.p_idx.tolist(), score.g_idx.tolist(), strict=True)) == {0: 1, 1: 0}
-    one = replace(RELEASED, matching="overlap")  # a case in which the two matchers really differ
+    # corners in pixels: 56 + 60 = 116 as they stand, 100 + 104 = 204 exchanged; GIoU: -0.47 + 0.33 against 0.03 - 0.00
     boxes, truth = [[0, 0, 10, 10], [30, 0, 90, 60]], [[28, 0, 38, 10], [0, 0, 60, 60]]
     by_pixels, by_overlap = (
-        score_completion(answer(*boxes), truth, ["cat"] * 2, SIZE, variant=v).g_idx.tolist() for v in (RELEASED, one)
+        score_completion(answer(*boxes), truth, ["cat"] * 2, SIZE, variant=v).g_idx.tolist()
+        for v in (RELEASED, replace(RELEASED, matching="overlap"))
     )
-    costs = np.abs(np.array(boxes)[:, None] - np.array(truth)[None]).sum(2)
-    assert by_pixels == ([0, 1] if np.trace(costs) < costs[0, 1] + costs[1, 0] else [1, 0])
-    assert by_overlap == [1, 0] or by_overlap == [0, 1]
+    assert by_pixels == [0, 1] and by_overlap == [1, 0]
 
 
 @pytest.mark.parametrize("text", ["{}", "5", "[1, 2]", '[{"label": "cat"}]', '[{"bbox_2d": ["1", "2", "3", "4"], "label": "cat"}]',
@@ -123,12 +120,12 @@ def test_a_malformed_box_never_beats_a_well_formed_one_under_strict():
     assert score_completion('[{"bbox_2d": [1, 2], "label": "cat"}]', [], [], SIZE, variant=PAPER).total == 2  # the loophole
 
 
-def test_strict_resolves_the_tie_that_the_paper_leaves_open():
-    # 0.8 + 0.2 = 0.5 + 0.5 as sums of IoU; only one pairing has two valid pairs. Widths against unit-height truth:
-    truth = [[0, 0, 10, 10], [100 - 10, 90, 100, 100]]
-    boxes = [truth[1], truth[0]]
-    for order in (boxes, boxes[::-1]):
-        assert score_completion(answer(*order), truth, ["cat"] * 2, SIZE, variant=STRICT).total == 3
+def test_strict_matches_for_the_reward_not_for_the_sum_of_overlaps():
+    # Squares of 100, shifted by s: IoU (100 - s) / (100 + s). As they stand 1 + 34/166 = 1.20, one valid; exchanged 2 * 67/133, both.
+    boxes, truth = [[33, 0, 133, 100], [0, 0, 100, 100]], [[33, 0, 133, 100], [66, 0, 166, 100]]
+    paper, strict = (score_completion(answer(*boxes), truth, ["cat"] * 2, (200, 100), variant=v) for v in (PAPER, STRICT))
+    assert paper.g_idx.tolist() == [0, 1] and (paper.recall, paper.precision) == (0.5, 0.5)
+    assert strict.g_idx.tolist() == [1, 0] and (strict.recall, strict.precision) == (1, pytest.approx(67 / 133))
 
 
 def scene(seed, count_p, count_g):
@@ -169,10 +166,6 @@ def test_nothing_added_to_an_answer_pays_under_strict(seed, count_p, count_g, su
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 4))
 def test_stricts_matching_is_the_best_of_all(seed, count_p, count_g):
     """Brute force over all assignments: none has more valid pairs, and none with as many scores more."""
-    from itertools import permutations
-
-    from vr1kit.boxes import iou_matrix
-
     boxes, names, truth, labels, _ = scene(seed, count_p, count_g)
     got = score_completion(answer(*boxes, labels=names), truth, labels, SIZE, BEGINNER, STRICT)
     iou = iou_matrix(boxes, truth)
