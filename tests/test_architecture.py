@@ -12,7 +12,7 @@ from vr1kit.provenance import imported_modules
 PACKAGE = Path(__file__).parents[1] / "vr1kit"
 # A module may import those before it, never those after it. A new module gets its place here.
 ORDER = (
-    "boxes", "coordinates", "detections", "scan", "completions", "matching", "criteria", "rewards", "baselines",  # what an answer is worth: no torch
+    "boxes", "coordinates", "detections", "scan", "completions", "matching", "criteria", "precision", "rewards", "baselines",  # what an answer is worth: no torch
     "files", "provenance", "runs",  # where results live: standard library and numpy
     "prompts", "backgrounds", "sprites", "scenes", "records", "folders", "images", "coco", "odinw", "voc", "yolo", "phrase_sets", "hub_sets", "readers", "filters", "data", "scoring", "probes", "confidence", "protocols",  # what there is to see and to ask
     "credit", "settings", "profiles", "jobs",  # how much of it, and by which rules

@@ -36,12 +36,12 @@ from vr1kit.boxes import Boxes, iou_matrix
 from vr1kit.completions import parse_completion
 from vr1kit.detections import ParsedCompletion
 from vr1kit.matching import Indices, match_boxes
-from vr1kit.rewards import _check_truth
+from vr1kit.precision import find_precision_curve
+from vr1kit.rewards import check_truth
 
 Size = tuple[float, float]  # (width, height)
 
 AP_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # COCO
-AP_RECALLS = np.linspace(0.0, 1.0, 101)  # COCO
 AP_MOST = 100  # COCO: detections per picture and class
 MARKS_MOST = 120  # VisionReasoner: boxes a side, the rest is cut off
 
@@ -187,17 +187,11 @@ def _average_precision(answer: ParsedCompletion, truth: Boxes, labels: Sequence[
         found = answer.boxes_xyxy[p_labels == label][:AP_MOST]
         wanted = truth[g_labels == label][::-1]  # of objects with equal IoU, COCO's matching takes the last
         iou = iou_matrix(found, wanted)  # (P, G) of one class
-        values += [_area_under_curve(iou, threshold) for threshold in AP_THRESHOLDS]
+        hit = np.zeros((len(found), len(AP_THRESHOLDS)), dtype=bool)  # (P, T)
+        for t, threshold in enumerate(AP_THRESHOLDS):
+            hit[match_greedily(iou, iou >= threshold, first="prediction")[0], t] = True
+        values.append(find_precision_curve(hit, len(wanted))[0].mean())
     return float(np.mean(values))
-
-
-def _area_under_curve(iou: NDArray[np.float64], threshold: float) -> float:
-    """The mean over 101 recalls of the best precision at that recall or a higher one; `iou` is (P, G) of one class."""
-    p_idx, _ = match_greedily(iou, iou >= threshold, first="prediction")  # ascending
-    hits = np.arange(1, len(p_idx) + 1)
-    precision = np.append(hits / (p_idx + 1), 0.0)  # (K + 1,) after each hit; 0 where recall is never reached
-    best = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(best[np.searchsorted(hits / iou.shape[1], AP_RECALLS)].mean())
 
 
 def _completeness(pairs: int, count_p: int, count_g: int) -> float:
@@ -217,7 +211,7 @@ def _score_each(
     labels: Sequence[str],
     size: Size,
 ) -> list[float]:
-    truth = _check_truth(boxes_xyxy, labels)  # (G, 4)
+    truth = check_truth(boxes_xyxy, labels)  # (G, 4)
     return [score(parse_completion(text, size), truth) for text in texts]
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-RECALLS = np.linspace(0.0, 1.0, 101)  # COCO's recall points
+from vr1kit.precision import find_precision_curve
+
 RESAMPLES = 500
 LEVEL = 0.95
 
@@ -114,31 +115,15 @@ def accumulate(matches: Matches, weights: np.ndarray) -> dict[str, np.ndarray]:
             index = mine[np.repeat(start[drawn] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())]
             if not one_score:
                 index = index[np.argsort(-matches.score[index], kind="stable")]
-            ap[k, c], ar[k, c] = _average_precision(
+            curve, ar[k, c] = find_precision_curve(
                 matches.hit[index], positives[k, c], None if matches.ignored is None else matches.ignored[index]
             )
+            ap[k, c] = curve.mean(axis=0)
     with np.errstate(invalid="ignore"):
         return {
             "AP": 100 * np.nanmean(ap, axis=(1, 2)), "AP50": 100 * np.nanmean(ap[..., 0], axis=1),
             "AP75": 100 * np.nanmean(ap[..., 5], axis=1), "AR100": 100 * np.nanmean(ar, axis=(1, 2)),
         }  # fmt: skip
-
-
-def _average_precision(hit: np.ndarray, positives: int, ignored: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """COCO's AP and recall of one category, (T,) each, from hits (D, T) in ranking order."""
-    d, n_thr = hit.shape
-    if d == 0:
-        return np.zeros(n_thr), np.zeros(n_thr)
-    true = np.cumsum(hit, axis=0)  # (D, T)
-    counted = np.arange(1, d + 1)[:, None] if ignored is None else np.maximum(np.cumsum(~ignored, axis=0), 1)
-    precision = true / counted
-    envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    envelope = np.vstack([envelope, np.zeros((1, n_thr))])
-    needed = np.searchsorted(
-        np.arange(positives + 1) / positives, RECALLS, side="left"
-    )  # (101,) hits needed to reach each recall point
-    at = np.stack([np.searchsorted(true[:, t], needed, side="left") for t in range(n_thr)], axis=1)  # (101, T)
-    return np.take_along_axis(envelope, at, axis=0).mean(axis=0), true[-1] / positives
 
 
 def draw_weights(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:

@@ -25,8 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vr1kit.precision import RECALLS, find_precision_curve
+
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # COCOeval, Params.iouThrs
-RECALLS = np.linspace(0.0, 1.0, 101)  # COCOeval, Params.recThrs
 MOST = 100  # COCOeval, Params.maxDets: detections of one category in one picture
 
 
@@ -185,14 +186,8 @@ def precision_recall(
     for c in np.flatnonzero(positives > 0):
         mine = np.flatnonzero(detections.category == c)
         mine = mine[np.lexsort((detections.place[mine], detections.picture[mine], -detections.score[mine]))]
-        true = np.cumsum(hit[mine] & ~ignored[mine], axis=0, dtype=float)  # (D, T)
-        false = np.cumsum(~hit[mine] & ~ignored[mine], axis=0, dtype=float)
-        for t in range(n_thr):
-            reached = true[:, t] / positives[c]
-            curve = true[:, t] / (false[:, t] + true[:, t] + np.spacing(1))
-            curve = np.append(np.maximum.accumulate(curve[::-1])[::-1], 0.0)
-            precision[t, :, c] = curve[np.searchsorted(reached, RECALLS, side="left")]
-            recall[t, c] = reached[-1] if len(reached) else 0.0
+        curve, recall[:, c] = find_precision_curve(hit[mine], positives[c], ignored[mine])
+        precision[:, :, c] = curve.T
     return precision, recall
 
 

@@ -150,7 +150,7 @@ def score_parsed(
     `differentiation=False` leaves out f: recall is V / G and a valid prediction scores its IoU.
     """
     variant = _find_variant(variant)
-    truth = _check_truth(boxes_xyxy, labels)  # (G, 4)
+    truth = check_truth(boxes_xyxy, labels)  # (G, 4)
     if not parsed:
         return []
     if not differentiation:
@@ -265,7 +265,7 @@ def _find_variant(variant: str | Variant) -> Variant:
     return VARIANTS[variant]
 
 
-def _check_truth(boxes_xyxy: ArrayLike, labels: Sequence[str]) -> Boxes:
+def check_truth(boxes_xyxy: ArrayLike, labels: Sequence[str]) -> Boxes:
     truth = as_boxes(boxes_xyxy, "boxes_xyxy")  # (G, 4)
     if len(labels) != len(truth):
         raise ValueError(f"labels must be as many as boxes_xyxy, {len(truth)}, got {len(labels)}: {labels!r}")
