@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -286,8 +285,8 @@ def make_base_policies(
     draw_pictures(out / "pictures", pictures, processes, lambda it: tqdm(it, total=pictures, desc="drawing", mininterval=5))
     stages = plan_stages(warm_up_steps, clean_steps, mixed_steps)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    train = partial(_train_stages, processes=processes, out=out, stages=stages, pictures=pictures, seed=seed)
+    arguments = (processes, out, stages, pictures, seed)
     if processes == 1:
-        train(0)
+        _train_stages(0, *arguments)
     else:
-        torch.multiprocessing.spawn(_train_stages, (processes, out, stages, pictures, seed), nprocs=processes)
+        torch.multiprocessing.spawn(_train_stages, arguments, nprocs=processes)

@@ -63,6 +63,7 @@ class Variant:
     malformed_counts: bool = False  # items that are no detections are predictions, too
     full_from_xi2: bool = True  # x >= xi2 earns 1, Eq. 8; else x > xi2 does
     recall_rises: bool = True  # recall's xi1, xi2 follow the stage, Sec. 3.3; else they stay the beginner's
+    silence_pays: bool = True  # where there is nothing to find, `[]` earns recall and precision
     lenient_format: bool = False  # anything that is JSON and has no box of the wrong length earns the format reward
 
 
@@ -75,6 +76,7 @@ RELEASED = Variant(
     surplus_counts=False,
     full_from_xi2=False,
     recall_rises=False,
+    silence_pays=False,
     lenient_format=True,
 )
 STRICT = Variant("strict", matching="score", label_counts=True, malformed_counts=True)
@@ -205,7 +207,7 @@ def _recall_and_precision(
     if variant.malformed_counts and answer.reasons:
         count_p += sum(reason in ITEM_REASONS for reason in answer.reasons)
     if count_p == 0 or count_g == 0:
-        both_empty = float(count_p == count_g and not variant.lenient_format)
+        both_empty = float(count_p == count_g and variant.silence_pays)
         return both_empty, both_empty
     recall = float(np.count_nonzero(valid)) / count_g
     full = recall > criteria.xi2 or (recall == criteria.xi2 and variant.full_from_xi2)
