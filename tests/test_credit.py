@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vr1kit.credit import IOU_FLOOR, LABEL_FLOOR, ObjectCredit, assign_object_credit
 from vr1kit.rewards import score_group
 
-BY_IOU = ObjectCredit(edges=False)
+BY_IOU = ObjectCredit(edges=False, choices=False)
 
 TRUTH, LABELS, SIZE = np.array([[10, 10, 30, 30], [50, 50, 70, 70]], float), ["cat", "dog"], (100, 100)
 
@@ -56,7 +58,9 @@ def test_surplus_boxes_are_blamed_and_lonely_objects_keep_the_completions_advant
     out = assign_object_credit(scores, LABELS, np.array([0.3, 0.2, 0.1]), by_character(texts), BY_IOU)
     assert out[0][at(texts[0], "80")] == -1.0
     assert out[0][at(texts[0], "10")] == 0.3  # two boxes of the cat: too few to compare
-    off = assign_object_credit(scores, LABELS, np.array([0.3, 0.2, 0.1]), by_character(texts), ObjectCredit(edges=False, surplus=0.0))
+    off = assign_object_credit(
+        scores, LABELS, np.array([0.3, 0.2, 0.1]), by_character(texts), ObjectCredit(edges=False, choices=False, surplus=0.0)
+    )
     assert off[0][at(texts[0], "80")] == 0.3
 
 
@@ -82,3 +86,39 @@ def test_with_edges_only_the_wrong_edge_is_blamed():
         assert out[i][at(texts[i], "10")] == pytest.approx(0.0)  # the left edge is right everywhere
     with pytest.raises(ValueError, match="truth_boxes_xyxy"):
         assign_object_credit(scores, LABELS, np.zeros(3), by_character(texts))
+
+
+def test_what_decides_which_objects_are_named_is_judged_by_how_many_were_found():
+    texts, scores = group([RIGHT, DOG], [RIGHT, DOG], [RIGHT], [RIGHT])
+    out = assign_object_credit(scores, LABELS, np.full(4, 7.0), by_character(texts), ObjectCredit(), TRUTH)
+    counts = np.array([2 / 2 + 2 / 2 + 1, 3, 1 / 2 + 1 / 1 + 1, 2.5])  # valid / objects + valid / predictions + dual format
+    choice = (counts - counts.mean()) / (counts.std() + LABEL_FLOOR)
+    for i, values in enumerate(out):
+        assert values[-1] == pytest.approx(choice[i])  # the bracket that stops
+        assert values[at(texts[i], "10")] == pytest.approx(choice[i])  # all found the cat: naming it is no merit
+        assert values[at(texts[i], "30")] == pytest.approx(0.0)  # an edge that is right everywhere
+    half = 0.5 / (0.5 + LABEL_FLOOR)  # half of the completions found the dog
+    assert out[0][at(texts[0], "50")] == pytest.approx(choice[0] + half)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.permutations(range(4)), st.permutations(range(2)))
+def test_neither_the_order_of_completions_nor_of_objects_matters(completions, objects):
+    answers = [[RIGHT, DOG], [LOOSE, DOG], [LOOSE], [DOG, ((80, 80, 90, 90), "cat")]]
+    texts, scores = group(*answers)
+    out = assign_object_credit(scores, LABELS, np.zeros(4), by_character(texts), ObjectCredit(), TRUTH)
+    shuffled = [texts[k] for k in completions]
+    truth, labels = TRUTH[list(objects)], [LABELS[g] for g in objects]
+    again = assign_object_credit(
+        score_group(shuffled, truth, labels, SIZE), labels, np.zeros(4), by_character(shuffled), ObjectCredit(), truth
+    )
+    for place, k in enumerate(completions):
+        assert again[place] == pytest.approx(out[k])
+
+
+def test_an_empty_scene_has_nothing_to_choose():
+    texts = ["[]", '[{"bbox_2d": [1, 1, 5, 5], "label": "cat"}]', "[]"]
+    scores = score_group(texts, np.zeros((0, 4)), [], SIZE)
+    out = assign_object_credit(scores, [], np.array([0.7, -1.4, 0.7]), by_character(texts), ObjectCredit(), np.zeros((0, 4)))
+    assert out[0].tolist() == [0.7, 0.7]
+    assert out[1][0] == -1.4 and out[1][at(texts[1], "1, 1")] == -1.0

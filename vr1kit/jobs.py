@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, replace
 
 from vr1kit.baselines import BASELINES
+from vr1kit.credit import ObjectCredit
 from vr1kit.criteria import ADVANCED, BEGINNER, Criteria, Schedule, Stage, ramp, three_stage, two_stage
 from vr1kit.profiles import Profile, get_profile
 from vr1kit.settings import GrpoSettings, SftSettings
@@ -31,14 +32,17 @@ def resolve(job: Job, profile: Profile) -> GrpoSettings | SftSettings | None:
     """The settings of a policy: the profile's, with what makes the policy what it is."""
     if job.settings is not None:
         return replace(job.settings, seed=job.seed)
-    sft, grpo = profile.sft, profile.grpo.get(job.base, GrpoSettings())
+
+    def grpo(credit: str) -> GrpoSettings:
+        return replace(profile.grpo.get((job.base, credit), GrpoSettings(credit=credit)), seed=job.seed)
+
     table = {
         "base": None,
-        "sft": replace(sft, seed=job.seed),
-        "sft_equal_compute": replace(sft, epochs=profile.sft_equal_epochs, seed=job.seed),
-        "vision_r1": replace(grpo, credit="completion", seed=job.seed),
-        "vision_r1_object": replace(grpo, credit="object", seed=job.seed),
-        "sft_vision_r1": replace(grpo, credit="object", seed=job.seed),
+        "sft": replace(profile.sft, seed=job.seed),
+        "sft_equal_compute": replace(profile.sft, epochs=profile.sft_equal_epochs, seed=job.seed),
+        "vision_r1": grpo("completion"),
+        "vision_r1_object": grpo("object"),
+        "sft_vision_r1": grpo("object"),
     }
     return table[job.policy]
 
@@ -90,6 +94,7 @@ ABLATIONS: dict[str, tuple[str, dict]] = {
     "released": ("released code", {"variant": "released"}),
     "strict": ("ours", {"variant": "strict"}),
     "object_credit": ("ours", {"credit": "object"}),
+    "object_without_choices": ("ours", {"credit": "object", "object_credit": ObjectCredit(choices=False)}),
     **{name: ("peers", {"baseline": name}) for name in BASELINES},
 }
 
@@ -97,7 +102,7 @@ ABLATIONS: dict[str, tuple[str, dict]] = {
 def list_ablations(profile: str, base: str = "mixed") -> list[Job]:
     """Short runs that differ from the first in one thing each; their tag says which."""
     p = get_profile(profile)
-    short = replace(p.grpo[base], steps=p.ablation_steps, save_steps=p.ablation_steps, credit="completion")
+    short = replace(p.grpo[base, "completion"], steps=p.ablation_steps, save_steps=p.ablation_steps)
     return [
         Job(base, seed, "vision_r1", replace(short, **ABLATIONS[name][1]), f"ablation-{name}")
         for seed in p.ablation_seeds
@@ -105,9 +110,12 @@ def list_ablations(profile: str, base: str = "mixed") -> list[Job]:
     ]
 
 
-#: Hyper-parameters tried on the validation split, for baseline and method alike; chosen values are the profile's.
-SFT_SWEEP = {"learning_rate": (1e-4, 3e-4, 1e-3), "epochs": (1.0, 7.0)}
-GRPO_SWEEP = {"learning_rate": (1e-4, 3e-4, 1e-3), "credit": ("completion", "object")}
+#: Hyper-parameters tried on the validation split, for baseline and method alike; the best are the profile's.
+SFT_SWEEP = {"epochs": (1.0, 7.0), "learning_rate": (1e-4, 3e-4, 1e-3)}
+GRPO_SWEEP = {
+    "mixed": {"credit": ("completion", "object"), "learning_rate": (1e-4, 3e-4, 5e-4)},
+    "converged": {"credit": ("completion", "object"), "learning_rate": (3e-5, 1e-4, 3e-4)},
+}
 
 
 def list_sweeps(profile: str) -> list[Job]:
@@ -115,11 +123,12 @@ def list_sweeps(profile: str) -> list[Job]:
     p = get_profile(profile)
     jobs = []
     for base in p.base_policies:
-        for policy, start, grid in (("sft", p.sft, SFT_SWEEP), ("vision_r1", p.grpo[base], GRPO_SWEEP)):
+        start = p.grpo[base, "completion"]
+        for policy, settings, grid in (("sft", p.sft, SFT_SWEEP), ("vision_r1", start, GRPO_SWEEP[base])):
             for values in itertools.product(*grid.values()):
                 changes = dict(zip(grid, values, strict=True))
                 tag = f"sweep-{policy}-" + "-".join(f"{k}_{v}".replace(".0", "") for k, v in changes.items())
-                jobs.append(Job(base, 0, policy, replace(start, **changes), tag))
+                jobs.append(Job(base, 0, policy, replace(settings, **changes), tag))
     return jobs
 
 

@@ -43,6 +43,23 @@ class Mix:
         return self.detection + self.other_domains + self.referring
 
 
+#: Chosen on the validation split (`vr1kit study --part sweeps`), for each base policy and credit.
+LEARNING_RATES = {
+    ("mixed", "completion"): 3e-4,
+    ("mixed", "object"): 5e-4,
+    ("converged", "completion"): 3e-5,
+    ("converged", "object"): 3e-5,
+}
+
+
+def plan_grpo(steps: int, **changes) -> dict[tuple[str, str], GrpoSettings]:
+    """Settings of Vision-R1 for each base policy and credit; `changes` are fields of all of them."""
+    return {
+        (base, credit): GrpoSettings(steps=steps, learning_rate=rate, credit=credit, **changes)
+        for (base, credit), rate in LEARNING_RATES.items()
+    }
+
+
 @dataclass(frozen=True)
 class Profile:
     name: str
@@ -54,10 +71,7 @@ class Profile:
     mix: Mix = Mix()
     sft: SftSettings = SftSettings()
     sft_equal_epochs: float = 7.0  # as many epochs as take Vision-R1's time (measured; see notebook 04)
-    grpo: Mapping[str, GrpoSettings] = field(default_factory=lambda: {
-            "mixed": GrpoSettings(),
-            "converged": GrpoSettings(learning_rate=2e-4),
-        })
+    grpo: Mapping[tuple[str, str], GrpoSettings] = field(default_factory=lambda: plan_grpo(150))  # by base policy and credit
     ablation_seeds: tuple[int, ...] = (0,)
     ablations: tuple[str, ...] = ("all_rewards", "precision_only", "precision_recall")
     ablation_steps: int = 40
@@ -78,7 +92,7 @@ PROFILES: dict[str, Profile] = {
         replace(
             TINY, name="smoke", purpose="one minute, to see that all parts fit; its numbers mean nothing",
             pictures=Pictures((40, 2), (8, 1), (12, 2, 2), 12), mix=Mix(12, 13, 7), ablation_steps=2, ablations=("all_rewards",), sft_equal_epochs=2.0,
-            grpo={b: GrpoSettings(steps=4, prompts_per_step=4, num_generations=4, save_steps=2) for b in ("mixed", "converged")},
+            grpo=plan_grpo(4, prompts_per_step=4, num_generations=4, save_steps=2),
             minutes=dict.fromkeys(TINY.minutes, 0.5),
         ),
     )
