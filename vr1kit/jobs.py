@@ -127,7 +127,9 @@ def list_sweeps(profile: str) -> list[Job]:
         for policy, settings, grid in (("sft", p.sft, SFT_SWEEP), ("vision_r1", start, GRPO_SWEEP[base])):
             for values in itertools.product(*grid.values()):
                 changes = dict(zip(grid, values, strict=True))
-                tag = f"sweep-{policy}-" + "-".join(f"{k}_{v}".replace(".0", "") for k, v in changes.items())
+                tag = f"sweep-{policy}-" + "-".join(
+                    f"{k}_{v:g}" if isinstance(v, float) else f"{k}_{v}" for k, v in changes.items()
+                )
                 jobs.append(Job(base, 0, policy, replace(settings, **changes), tag))
     return jobs
 
