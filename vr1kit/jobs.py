@@ -113,7 +113,7 @@ def list_ablations(profile: str, base: str = "mixed") -> list[Job]:
 #: Hyper-parameters tried on the validation split, for baseline and method alike; the best are the profile's.
 SFT_SWEEP = {"epochs": (1.0, 7.0), "learning_rate": (1e-4, 3e-4, 1e-3)}
 GRPO_SWEEP = {
-    "mixed": {"credit": ("completion", "object"), "learning_rate": (1e-4, 3e-4, 5e-4)},
+    "mixed": {"credit": ("completion", "object"), "learning_rate": (1e-4, 3e-4, 5e-4, 1e-3)},
     "converged": {"credit": ("completion", "object"), "learning_rate": (3e-5, 1e-4, 3e-4)},
 }
 
