@@ -106,7 +106,7 @@ def list_ablations(profile: str, base: str = "mixed") -> list[Job]:
     return [
         Job(base, seed, "vision_r1", replace(short, **ABLATIONS[name][1]), f"ablation-{name}")
         for seed in p.ablation_seeds
-        for name in p.ablations
+        for name in p.ablations or ABLATIONS
     ]
 
 

@@ -73,7 +73,7 @@ class Profile:
     sft_equal_epochs: float = 4.7  # as many epochs as take Vision-R1's time (measured; see notebook 04)
     grpo: Mapping[tuple[str, str], GrpoSettings] = field(default_factory=lambda: plan_grpo(100))  # by base policy and credit
     ablation_seeds: tuple[int, ...] = (0,)
-    ablations: tuple[str, ...] = ("all_rewards", "precision_only", "precision_recall")
+    ablations: tuple[str, ...] = ("all_rewards", "precision_only", "precision_recall")  # of jobs.ABLATIONS; (): every one
     ablation_steps: int = 40
     workers: int = 2  # jobs side by side, one thread each
     minutes: Mapping[str, float] = field(
@@ -90,7 +90,7 @@ PROFILES: dict[str, Profile] = {
         TINY,
         replace(
             TINY, name="published", purpose="what runs/published holds: three seeds, half as many steps again; an hour and a half",
-            seeds=(0, 1, 2), grpo=plan_grpo(150), sft_equal_epochs=7.0,
+            seeds=(0, 1, 2), grpo=plan_grpo(150), sft_equal_epochs=7.0, ablations=(),
         ),
         replace(
             TINY, name="smoke", purpose="one minute, to see that all parts fit; its numbers mean nothing",
