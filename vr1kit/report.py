@@ -19,6 +19,7 @@ import numpy as np
 from vr1kit import page, tables
 from vr1kit.files import RunError, read_csv, read_json, write_text_atomic
 from vr1kit.page import code, missing, picture, scroll, text
+from vr1kit.profiles import PROFILES
 from vr1kit.results import PAPER_MODELS, SUITE_NAMES, Results, Row, paper_value, policy_name, read_paper
 from vr1kit.runs import MANIFEST, METRICS, PROVENANCE, Run
 
@@ -131,7 +132,7 @@ def _try(build: Callable[[Material], str], material: Material) -> str:
 def _header(m: Material) -> str:
     records = _records(m)
     profiles = sorted({str(p["profile"]) for p in _parameters(m) if "profile" in p})
-    facts = [f"profile {', '.join(profiles)}"] if profiles else []
+    facts = [f"profile {name}: {PROFILES[name].purpose}" if name in PROFILES else f"profile {name}" for name in profiles]
     ends = [r["end"] for _, r in records if r.get("end")]
     facts += [f"finished {max(ends)[:16].replace('T', ' ')} UTC"] if ends else []
     facts += [f"commit {c}" for c in dict.fromkeys(_commit(r) for _, r in records)][:3]
