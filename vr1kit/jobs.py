@@ -33,13 +33,15 @@ def resolve(job: Job, profile: Profile) -> GrpoSettings | SftSettings | None:
     if job.settings is not None:
         return replace(job.settings, seed=job.seed)
 
+    sft = replace(profile.sft.get(job.base, SftSettings()), seed=job.seed)
+
     def grpo(credit: str) -> GrpoSettings:
         return replace(profile.grpo.get((job.base, credit), GrpoSettings(credit=credit)), seed=job.seed)
 
     table = {
         "base": None,
-        "sft": replace(profile.sft, seed=job.seed),
-        "sft_equal_compute": replace(profile.sft, epochs=profile.sft_equal_epochs, seed=job.seed),
+        "sft": sft,
+        "sft_equal_compute": replace(sft, epochs=profile.sft_equal_epochs),
         "vision_r1": grpo("completion"),
         "vision_r1_object": grpo("object"),
         "sft_vision_r1": grpo("object"),
@@ -110,27 +112,25 @@ def list_ablations(profile: str, base: str = "mixed") -> list[Job]:
     ]
 
 
-#: Hyper-parameters tried on the validation split, for baseline and method alike; the best are the profile's.
-SFT_SWEEP = {"epochs": (1.0, 7.0), "learning_rate": (1e-4, 3e-4, 1e-3)}
-GRPO_SWEEP = {
-    "mixed": {"credit": ("completion", "object"), "learning_rate": (1e-4, 3e-4, 5e-4, 1e-3)},
-    "converged": {"credit": ("completion", "object"), "learning_rate": (3e-5, 1e-4, 3e-4)},
+#: Hyper-parameters tried on the validation split, for baseline and method alike; the best are profiles.LEARNING_RATES.
+SWEEPS = {
+    ("mixed", "sft"): {"epochs": (1.0, 7.0), "learning_rate": (1e-4, 3e-4, 1e-3)},
+    ("mixed", "vision_r1"): {"credit": ("completion", "object"), "learning_rate": (1e-4, 3e-4, 5e-4, 1e-3)},
+    ("converged", "sft"): {"epochs": (1.0, 7.0), "learning_rate": (1e-5, 3e-5, 1e-4, 3e-4)},
+    ("converged", "vision_r1"): {"credit": ("completion", "object"), "learning_rate": (1e-5, 3e-5, 1e-4, 3e-4)},
 }
 
 
 def list_sweeps(profile: str) -> list[Job]:
-    """One run per cell of both grids and per base policy, seed 0."""
+    """One run per cell of each grid, seed 0."""
     p = get_profile(profile)
     jobs = []
-    for base in p.base_policies:
-        start = p.grpo[base, "completion"]
-        for policy, settings, grid in (("sft", p.sft, SFT_SWEEP), ("vision_r1", start, GRPO_SWEEP[base])):
-            for values in itertools.product(*grid.values()):
-                changes = dict(zip(grid, values, strict=True))
-                tag = f"sweep-{policy}-" + "-".join(
-                    f"{k}_{v:g}" if isinstance(v, float) else f"{k}_{v}" for k, v in changes.items()
-                )
-                jobs.append(Job(base, 0, policy, replace(settings, **changes), tag))
+    for (base, policy), grid in SWEEPS.items():
+        start = p.sft[base] if policy == "sft" else p.grpo[base, "completion"]
+        for values in itertools.product(*grid.values()):
+            changes = dict(zip(grid, values, strict=True))
+            tag = f"sweep-{policy}-" + "-".join(f"{k}_{v:g}" if isinstance(v, float) else f"{k}_{v}" for k, v in changes.items())
+            jobs.append(Job(base, 0, policy, replace(start, **changes), tag))
     return jobs
 
 

@@ -43,20 +43,24 @@ class Mix:
         return self.detection + self.other_domains + self.referring
 
 
-#: Chosen on the validation split (`vr1kit study --part sweeps`), for each base policy and credit.
+#: Chosen on the validation split (`vr1kit study --part sweeps`): for each base policy, of SFT and of Vision-R1 with either credit.
 LEARNING_RATES = {
-    ("mixed", "completion"): 3e-4,
-    ("mixed", "object"): 5e-4,
-    ("converged", "completion"): 3e-5,
-    ("converged", "object"): 3e-5,
+    "mixed": {"sft": 3e-4, "completion": 3e-4, "object": 5e-4},
+    "converged": {"sft": 3e-5, "completion": 3e-5, "object": 3e-5},
 }
 
 
+def plan_sft() -> dict[str, SftSettings]:
+    """Settings of SFT by base policy."""
+    return {base: SftSettings(learning_rate=rates["sft"]) for base, rates in LEARNING_RATES.items()}
+
+
 def plan_grpo(steps: int, **changes) -> dict[tuple[str, str], GrpoSettings]:
-    """Settings of Vision-R1 for each base policy and credit; `changes` are fields of all of them."""
+    """Settings of Vision-R1 by base policy and credit; `changes` are fields of all of them."""
     return {
-        (base, credit): GrpoSettings(steps=steps, learning_rate=rate, credit=credit, **changes)
-        for (base, credit), rate in LEARNING_RATES.items()
+        (base, credit): GrpoSettings(steps=steps, learning_rate=rates[credit], credit=credit, **changes)
+        for base, rates in LEARNING_RATES.items()
+        for credit in ("completion", "object")
     }
 
 
@@ -69,7 +73,7 @@ class Profile:
     policies: tuple[str, ...] = POLICIES
     pictures: Pictures = Pictures()
     mix: Mix = Mix()
-    sft: SftSettings = SftSettings()
+    sft: Mapping[str, SftSettings] = field(default_factory=plan_sft)  # by base policy
     sft_equal_epochs: float = 4.7  # as many epochs as take Vision-R1's time (measured; see notebook 04)
     grpo: Mapping[tuple[str, str], GrpoSettings] = field(default_factory=lambda: plan_grpo(100))  # by base policy and credit
     ablation_seeds: tuple[int, ...] = (0,)
