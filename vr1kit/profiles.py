@@ -46,7 +46,7 @@ class Mix:
 #: Chosen on the validation split (`vr1kit study --part sweeps`): for each base policy, of SFT and of Vision-R1 with either credit.
 LEARNING_RATES = {
     "mixed": {"sft": 3e-4, "completion": 3e-4, "object": 5e-4},
-    "converged": {"sft": 3e-5, "completion": 3e-5, "object": 3e-5},
+    "converged": {"sft": 3e-5, "completion": 1e-5, "object": 1e-5},
 }
 
 
