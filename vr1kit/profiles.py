@@ -94,7 +94,8 @@ PROFILES: dict[str, Profile] = {
         TINY,
         replace(
             TINY, name="published", purpose="what runs/published holds: three seeds, half as many steps again; an hour and a half",
-            seeds=(0, 1, 2), grpo=plan_grpo(150), sft_equal_epochs=7.0, ablations=(),
+            seeds=(0, 1, 2), grpo=plan_grpo(150), sft_equal_epochs=7.0,
+            ablations=(*TINY.ablations, "step_0", "step_1", "object_credit", "object_without_choices"),
         ),
         replace(
             TINY, name="smoke", purpose="one minute, to see that all parts fit; its numbers mean nothing",
