@@ -18,6 +18,7 @@ from vr1kit.study import (
     main_table,
     train_policy,
 )
+from vr1kit.summary import write_sweeps
 from vr1kit.workers import run_jobs
 
 
@@ -108,6 +109,15 @@ def test_a_finished_run_is_published_small_and_frozen(finished, runs):
         train_policy("pub", "smoke", Job("converged", 0, "sft"))
     with pytest.raises(RunError, match="no steps"):
         publish("nothing", "pub2")
+
+
+@pytest.mark.slow
+def test_the_table_of_sweeps_has_what_was_tried_so_far(finished, runs):
+    tried = [j for j in list_sweeps("smoke") if j.name.endswith("sft-epochs_1-learning_rate_0.0003") and j.base == "mixed"]
+    run_jobs("a", "smoke", tried, split="val")
+    rows = read_csv(write_sweeps("a", "smoke").path / "sweeps.csv")
+    assert [(r["base_policy"], r["policy"]) for r in rows] == [("mixed", "base"), ("converged", "base"), ("mixed", "sft")]
+    assert rows[2]["learning_rate"] == 3e-4 and rows[2]["chosen"] in (True, "True") and 0 <= rows[2]["in_domain_AP"] <= 100
 
 
 @pytest.mark.slow

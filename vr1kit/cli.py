@@ -141,7 +141,7 @@ def run_study(arguments: argparse.Namespace) -> int:
     from vr1kit.jobs import list_ablations, list_jobs, list_sweeps
     from vr1kit.profiles import get_profile
     from vr1kit.study import collect_gallery
-    from vr1kit.summary import write_ablations, write_results
+    from vr1kit.summary import write_ablations, write_results, write_sweeps
     from vr1kit.workers import run_jobs
 
     run, name = arguments.run, arguments.profile
@@ -157,6 +157,7 @@ def run_study(arguments: argparse.Namespace) -> int:
         write_ablations(run, name)
     if "sweeps" in parts:
         run_jobs(run, name, list_sweeps(name), split="val")
+        write_sweeps(run, name)
     return 0
 
 

@@ -4,6 +4,7 @@
     runs/NAME/results/domains.csv     the same for every single set, in a further column `set`
     runs/NAME/results/intervals.csv   95 % intervals of means over seeds, and of paired differences and ratios
     runs/NAME/ablations/ablations.csv
+    runs/NAME/sweeps/sweeps.csv       hyper-parameters tried on the validation split
     runs/NAME/figures/                PNG and PDF
 
 Importing needs no torch: notebook 05 redraws everything from these files on a machine that has none.
@@ -21,7 +22,7 @@ import numpy as np
 from vr1kit import __version__, provenance
 from vr1kit.files import write_text_atomic
 from vr1kit.intervals import LEVEL, RESAMPLES, Matches, bootstrap_suite, draw_weights, interval
-from vr1kit.jobs import ABLATIONS, Job, list_ablations, list_jobs
+from vr1kit.jobs import ABLATIONS, Job, list_ablations, list_jobs, list_sweeps
 from vr1kit.profiles import domains_of, get_profile
 from vr1kit.results import SUITE_NAMES, Results, policy_name
 from vr1kit.runs import Step, open_run, project_root, read_csv, read_json
@@ -36,6 +37,7 @@ REFERENCES = ("base", "sft", "sft_equal_compute")  # what the other policies are
 DOMAIN_COLUMNS = (*MAIN_COLUMNS[:4], "set", *MAIN_COLUMNS[4:])
 INTERVAL_COLUMNS = ("base_policy", "suite", "metric", "policy", "kind", "against", "value", "low", "high")
 ABLATION_COLUMNS = ("ablation", "paper_table", *(c for c in MAIN_COLUMNS if c != "policy"))
+SWEEP_COLUMNS = ("base_policy", "policy", "credit", "epochs", "learning_rate", "in_domain_AP", "shifted13_AP", "chosen")
 
 ABLATION_SPLIT = "val"  # the test split is for final numbers only
 
@@ -179,6 +181,35 @@ def write_ablations(run: str, profile: str) -> Step:
             table.append({c: row[c] for c in ABLATION_COLUMNS})
     step.write_csv("ablations.csv", table, ABLATION_COLUMNS)
     step.finish({"ablations": len(jobs) - 1})
+    return step
+
+
+def write_sweeps(run: str, profile: str) -> Step:
+    """sweeps.csv: the bases and whatever of `list_sweeps` has been tried so far, on the validation split; `chosen`: the profile's."""
+    p, made = get_profile(profile), set(open_run(run).step_names())
+    jobs = [j for j in list_sweeps(profile) if f"evaluation_{ABLATION_SPLIT}/{j.name}" in made]
+    jobs = [*(Job(base, 0, "base") for base in p.base_policies), *jobs]
+    evaluations = {job.name: evaluate_policy(run, profile, job, ABLATION_SPLIT, show=False) for job in jobs}
+    step = open_run(run).step("sweeps", {"profile": profile}, evaluations, code=["summary"])
+    if step.state() == "done":
+        return step
+    step.begin()
+    rows = []
+    for job in jobs:
+        settings, credit = job.settings, getattr(job.settings, "credit", None)
+        of_profile = p.grpo[job.base, credit] if credit else p.sft[job.base]
+        row = {
+            "base_policy": job.base,
+            "policy": job.policy,
+            "credit": credit,
+            "epochs": getattr(settings, "epochs", None),
+            "learning_rate": getattr(settings, "learning_rate", None),
+            **{c: evaluations[job.name].metrics()[c] for c in SWEEP_COLUMNS[5:7]},
+            "chosen": bool(settings) and settings.learning_rate == of_profile.learning_rate,
+        }
+        rows.append(row)
+    step.write_csv("sweeps.csv", rows, SWEEP_COLUMNS)
+    step.finish({"tried": len(rows) - len(p.base_policies)})
     return step
 
 
