@@ -31,6 +31,7 @@ from vr1kit.decoding import generate, score_completions, supports_shared_prompts
 from vr1kit.models import Policy, freeze_tower, save_policy
 from vr1kit.rewards import Score, score_group
 from vr1kit.settings import GrpoSettings
+from vr1kit.tokens import token_spans
 from vr1kit.training import LoadsOwnCheckpoints, ProgressLog, lora_config, run_trainer
 
 
@@ -191,24 +192,26 @@ class VisionR1Trainer(LoadsOwnCheckpoints, GRPOTrainer):
         table = out["advantages"][:, None].repeat(1, len(ids[0]))
         for start in range(0, len(ids), group):
             scores = self.rewards.last[start : start + group]
-            ends = [
-                self._token_ends(row[:n]) for row, n in zip(ids[start : start + group], mask[start : start + group], strict=True)
+            written = [
+                token_spans(row[:n], self._decode)
+                for row, n in zip(ids[start : start + group], mask[start : start + group], strict=True)
             ]
-            keep = [k for k in range(group) if (ends[k][-1] if len(ends[k]) else 0) == len(scores[k].parsed.text)]
+            keep = [k for k in range(group) if written[k][0] == scores[k].parsed.text]
             credited = assign_object_credit(
                 [scores[k] for k in keep], inputs[start]["labels"], table[start : start + group, 0].numpy(force=True)[keep],
-                [ends[k] for k in keep], self.settings.object_credit, _truth(inputs[start]["boxes_xyxy"]),
+                [written[k][1][:, 1] for k in keep], self.settings.object_credit, _truth(inputs[start]["boxes_xyxy"]),
             )  # fmt: skip
             for k, values in zip(keep, credited, strict=True):
                 table[start + k, : len(values)] = torch.as_tensor(values, dtype=table.dtype)
         return table
 
-    def _token_ends(self, ids: Sequence[int]) -> np.ndarray:
-        """Character offset at which each token's text ends."""
-        for i in ids:
-            if i not in self._token_text:
-                self._token_text[i] = self._tokenizer.decode([i], skip_special_tokens=True)
-        return np.cumsum([len(self._token_text[i]) for i in ids])
+    def _decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids; single tokens, which `token_spans` asks for one by one, are remembered."""
+        if len(ids) != 1:
+            return self._tokenizer.decode(ids, skip_special_tokens=True)
+        if ids[0] not in self._token_text:
+            self._token_text[ids[0]] = self._tokenizer.decode(ids, skip_special_tokens=True)
+        return self._token_text[ids[0]]
 
     # --- loss ------------------------------------------------------------------------------------------------------------------
     def _compute_loss(self, model, inputs):
