@@ -28,8 +28,9 @@ from vr1kit.credit import assign_object_credit
 from vr1kit.criteria import Criteria, Schedule
 from vr1kit.data import decode_images
 from vr1kit.decoding import generate, score_completions, supports_shared_prompts
+from vr1kit.families import JSON, AnswerFormat
 from vr1kit.models import Policy, freeze_tower, save_policy
-from vr1kit.rewards import Score, score_group
+from vr1kit.rewards import VARIANTS, Score, score_group
 from vr1kit.settings import GrpoSettings
 from vr1kit.tokens import token_spans
 from vr1kit.training import LoadsOwnCheckpoints, ProgressLog, lora_config, run_trainer
@@ -42,9 +43,12 @@ class Rewards:
     `last` keeps the scores of the latest batch for credit assignment and logging.
     """
 
-    def __init__(self, schedule: Schedule, variant: str = "paper", baseline: str = ""):
+    def __init__(self, schedule: Schedule, variant: str = "paper", baseline: str = "", format: AnswerFormat = JSON):
         if baseline and baseline not in BASELINES:
             raise ValueError(f"baseline must be one of {', '.join(BASELINES)}, got {baseline!r}")
+        if format is not JSON and (baseline or VARIANTS[variant].lenient_format):
+            raise ValueError(f"{baseline or variant} reads JSON answers only, and this family writes {format.name}; take another")
+        self.format = format
         self.schedule, self.variant, self.baseline = schedule, variant, baseline
         self.last: list[Score] = []
         self._key: object = None
@@ -77,7 +81,15 @@ class Rewards:
             criteria, texts, self.last = self.criteria(trainer_state), [_text(c) for c in completions], []
             for rows in _groups(boxes_xyxy):
                 truth, first = _truth(boxes_xyxy[rows.start]), rows.start
-                self.last += score_group(texts[rows], truth, labels[first], tuple(size[first]), criteria, self.variant)
+                self.last += score_group(
+                    texts[rows],
+                    truth,
+                    labels[first],
+                    tuple(size[first]),
+                    criteria,
+                    self.variant,
+                    parse=None if self.format is JSON else self.format.parse,
+                )
             self._key = completions
             self.seconds += time.perf_counter() - began
         return self.last
@@ -279,7 +291,7 @@ def train_grpo(
 
     dataset: columns of `vr1kit.data.to_dataset`, image paths below `root`. Checkpoints go to folder/checkpoints.
     """
-    rewards = Rewards(settings.schedule, settings.variant, settings.baseline)
+    rewards = Rewards(settings.schedule, settings.variant, settings.baseline, policy.family.format)
     if not settings.train_tower:
         freeze_tower(policy.model)
     trainer = VisionR1Trainer(

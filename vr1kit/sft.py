@@ -27,10 +27,10 @@ class BaselineTrainer(LoadsOwnCheckpoints, SFTTrainer):
     """trl's SFTTrainer that resumes rightly."""
 
 
-def add_answers(dataset):
-    """trl's columns for supervised training: prompt, completion (the right answer), image (still a path)."""
+def add_answers(dataset, write: Callable = write_answer):
+    """trl's columns for supervised training: prompt, completion (the right answer, by `Family.write`), image (still a path)."""
     answers = [
-        [{"role": "assistant", "content": write_answer(boxes, labels)}]
+        [{"role": "assistant", "content": write(boxes, labels)}]
         for boxes, labels in zip(dataset["boxes_xyxy"], dataset["labels"], strict=True)
     ]
     return dataset.add_column("completion", answers).select_columns(["prompt", "completion", "image"])
@@ -59,7 +59,7 @@ def train_sft(
         bf16=False, fp16=False, gradient_checkpointing=False, dataloader_pin_memory=False,
     )  # fmt: skip
     trainer = BaselineTrainer(
-        model=policy.model, args=config, train_dataset=decode_images(add_answers(dataset), root), processing_class=policy.processor,
+        model=policy.model, args=config, train_dataset=decode_images(add_answers(dataset, policy.family.write), root), processing_class=policy.processor,
         callbacks=[ProgressLog(log, LOGGED, "loss", folder.name, show), *callbacks], peft_config=lora_config(s.lora_rank),
     )  # fmt: skip
     return run_trainer(trainer, policy, folder)
