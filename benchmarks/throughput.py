@@ -48,7 +48,7 @@ class Stock(grpo.VisionR1Trainer):
 
     def __init__(self, *args, processing_class, **kwargs):
         super().__init__(*args, processing_class=processing_class, **kwargs)
-        self.share_prompts = self.share_prompts and self.shared
+        self.share_generation, self.share_loss = self.share_generation and self.shared, self.share_loss and self.shared
         if not self.grouped:
             self.processing_class = processing_class
 

@@ -16,8 +16,8 @@ ORDER = (
     "files", "provenance", "runs",  # where results live: standard library and numpy
     "prompts", "families", "backgrounds", "sprites", "scenes", "records", "folders", "images", "coco", "odinw", "voc", "yolo", "phrase_sets", "hub_sets", "readers", "filters", "data", "scoring", "probes", "tokens", "confidence", "protocols",  # what there is to see and to ask
     "credit", "settings", "profiles", "jobs",  # how much of it, and by which rules
-    "tiny", "models", "shapes", "instruction", "pretrain", "decoding", "training", "grpo", "sft",  # who answers, and how it learns
-    "intervals", "evaluate", "outcomes", "errors", "scorecard", "asking", "export", "study", "workers", "publish", "results",  # what came of it
+    "tiny", "models", "shapes", "instruction", "pretrain", "decoding", "plan", "model_profiles", "checks", "monitor", "training", "grpo", "sft",  # who answers, and how it learns
+    "intervals", "evaluate", "outcomes", "errors", "scorecard", "asking", "export", "study", "workers", "model_runs", "launcher", "publish", "results",  # what came of it
     "tables", "summary", "style", "pictures", "method_figures", "figures", "page", "report",  # and how it is shown
     "terminal", "reproduce", "refresh", "cli",  # how it is started
 )  # fmt: skip

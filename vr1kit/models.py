@@ -200,9 +200,14 @@ def save_policy(policy: Policy, folder: str | Path) -> Path:
     folder = Path(folder)
     model = policy.model.merge_and_unload() if hasattr(policy.model, "merge_and_unload") else policy.model
     model.save_pretrained(folder)
+    save_processor(policy, folder)
+    return folder
+
+
+def save_processor(policy: Policy, folder: Path) -> None:
+    """Write tokenizer and image processor beside the weights."""
     policy.processor.tokenizer.save_pretrained(folder)
     policy.processor.image_processor.save_pretrained(folder)
-    return folder
 
 
 def freeze_tower(model) -> None:
