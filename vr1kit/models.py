@@ -52,6 +52,7 @@ class Policy:
     model: torch.nn.Module
     processor: object
     family: Family
+    config: object = None  # transformers' configuration, as loaded
 
     @property
     def tokenizer(self):
@@ -98,6 +99,7 @@ def load_policy(
     attention: str | None = None,
     quantize: str = "",
     bound_pixels: bool = False,
+    weights: bool = True,
 ) -> Policy:
     """Load a base policy by name, a folder, or a hub model.
 
@@ -106,6 +108,7 @@ def load_policy(
     attention     transformers' attn_implementation: sdpa, eager, flash_attention_2; None: its own choice
     quantize      "4bit" or "8bit" by bitsandbytes (QLoRA); "": not
     bound_pixels  the family's bounds on a picture's size instead of the checkpoint's, which are made for much more memory
+    weights       False: configuration and processor only, to check what can be checked without
 
     Raises PolicyError for a checkpoint that is missing, incomplete or corrupt, a family not known, and a package not installed.
     """
@@ -142,8 +145,8 @@ def load_policy(
             raise PolicyError(
                 f"policy '{name}': model family '{config.model_type}' is not known; known are {', '.join(FAMILIES)}"
             )
-        model = AutoModelForImageTextToText.from_pretrained(source, **options)
-        policy = Policy(str(name), model, _load_processor(source, revision), FAMILIES[family or config.model_type])
+        model = AutoModelForImageTextToText.from_pretrained(source, **options) if weights else None
+        policy = Policy(str(name), model, _load_processor(source, revision), FAMILIES[family or config.model_type], config)
     except PolicyError:
         raise
     except Exception as error:  # safetensors, json and hub errors have no common base

@@ -30,7 +30,7 @@ class Execution:
 
     precision: str = "float32"  # bfloat16: autocast over weights of whatever dtype they were loaded in
     accumulation: int = 1  # micro-batches per step: each process sees prompts x generations / processes / accumulation at once
-    activation_checkpointing: bool = False  # recompute instead of keeping; under FSDP set it in the accelerate file instead
+    activation_checkpointing: bool = False  # recompute instead of keeping
     trackers: tuple[str, ...] = ()  # of TRACKERS, beside log.jsonl
     vllm: str = ""  # rollouts by vLLM, in the training's own GPUs (colocate) or by `trl vllm-serve` (server)
     vllm_url: str = "http://localhost:8000"  # of the server

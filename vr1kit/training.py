@@ -132,14 +132,16 @@ def count_processes() -> int:
 def execution_options(settings: GrpoSettings | SftSettings, batch: int) -> dict:
     """The part of trl's configuration that says how a global `batch` is run, for the method and the baseline alike."""
     e, parts = settings.execution, count_processes() * settings.execution.accumulation
+    # FSDP recomputes by itself where its accelerate file says so; both at once would do it twice
+    recompute = e.activation_checkpointing and os.environ.get("FSDP_ACTIVATION_CHECKPOINTING", "false").lower() != "true"
     if batch % parts:
         what = f"a step's {batch} rows cannot be shared by {count_processes()} processes x {e.accumulation} micro-batches"
         raise ValueError(f"{what}; choose processes and accumulation whose product divides {batch}")
     return {
         "per_device_train_batch_size": batch // parts, "gradient_accumulation_steps": e.accumulation,
         "use_cpu": not torch.cuda.is_available(), "bf16": e.precision == "bfloat16", "fp16": False,
-        "activation_checkpointing": e.activation_checkpointing, "gradient_checkpointing": e.activation_checkpointing,
-        "activation_checkpointing_kwargs": {"use_reentrant": False} if e.activation_checkpointing else None,
+        "activation_checkpointing": recompute, "gradient_checkpointing": recompute,
+        "activation_checkpointing_kwargs": {"use_reentrant": False} if recompute else None,
         "dataloader_pin_memory": torch.cuda.is_available(), "report_to": list(e.trackers), "disable_tqdm": True,
         "weight_decay": getattr(settings, "weight_decay", 0.0), "ddp_find_unused_parameters": False,
     }  # fmt: skip
