@@ -95,7 +95,12 @@ def build(kind: type, folder: Path, settings) -> Timed:
     dataset = make_dataset(policy, folder)
     weights = [1.0] if kind is Bare else [1.0, 1.0, 1.0]
     config = grpo.grpo_config(settings, Path(tempfile.mkdtemp()), weights)
-    common = {"model": policy.model, "args": config, "train_dataset": decode_images(dataset, folder), "processing_class": policy.processor}
+    common = {
+        "model": policy.model,
+        "args": config,
+        "train_dataset": decode_images(dataset, folder),
+        "processing_class": policy.processor,
+    }
     if kind is Bare:
         return Bare(reward_funcs=[constant], **common)
     rewards = grpo.Rewards(settings.schedule)
@@ -120,7 +125,14 @@ def measure(steps: int, repeats: int) -> list[dict]:
         table = {part: median(row[part] for row in rows[kind]) for part in ("step", *PARTS)}
         rest = table["step"] - sum(table[part] for part in PARTS)
         base = out[0]["step"] if out else table["step"]
-        out.append({"path": label, **{k: round(v, 4) for k, v in table.items()}, "rest": round(rest, 4), "times_trl": round(table["step"] / base, 3)})
+        out.append(
+            {
+                "path": label,
+                **{k: round(v, 4) for k, v in table.items()},
+                "rest": round(rest, 4),
+                "times_trl": round(table["step"] / base, 3),
+            }
+        )
     return out
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from vr1kit.checks import Refused, check_batch, check_lengths, check_memory, check_versions
+from vr1kit.checks import Refused, check_batch, check_lengths, check_memory, check_packages, check_versions
 from vr1kit.model_profiles import MODEL_PROFILES, get_model_profile
 from vr1kit.plan import GPUS, estimate
 from vr1kit.settings import Execution, GrpoSettings
@@ -45,6 +45,15 @@ def test_a_gpu_that_is_too_small_is_told_before_loading():
     plan = estimate(config, count_parameters(config), p.settings, p.lengths, dtype=p.dtype, gpu=GPUS["rtx4090"])
     said = refusal(check_memory, plan, GPUS["rtx4090"], p.name)
     assert "this one has 24" in said and "optimizer" in said and "lora_rank" in said
+
+
+def test_packages_that_a_field_needs(monkeypatch):
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    check_packages(Execution())
+    assert "trackers asks for wandb" in refusal(check_packages, Execution(trackers=("wandb",)))
+    assert "pip install vllm" in refusal(check_packages, Execution(vllm="colocate"))
 
 
 def test_versions():

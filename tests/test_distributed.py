@@ -109,6 +109,11 @@ def test_kill_9_of_one_process_ends_the_launcher_and_a_rerun_ends_as_an_undistur
     assert not rank_pids(0, "disturbed"), "the other process was ended too"
     launch(disturbed, 2, tmp_path / "disturbed.log")
     launch(calm, 2, tmp_path / "calm.log")
-    rows, expected = ([json.loads(line) for line in (log.parents[1] / name / "log.jsonl").read_text().splitlines()] for name in ("disturbed", "calm"))
+    rows, expected = (
+        [json.loads(line) for line in (log.parents[1] / name / "log.jsonl").read_text().splitlines()]
+        for name in ("disturbed", "calm")
+    )
     drop = ("seconds",)
-    assert [{k: v for k, v in r.items() if k not in drop} for r in rows] == [{k: v for k, v in r.items() if k not in drop} for r in expected]
+    assert [{k: v for k, v in r.items() if k not in drop} for r in rows] == [
+        {k: v for k, v in r.items() if k not in drop} for r in expected
+    ]

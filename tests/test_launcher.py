@@ -20,7 +20,9 @@ Root Cause (first observed failure):
 
 
 def test_a_killed_process_is_told_from_one_that_failed():
-    assert explain(ELASTIC.format(code=-9), 2).startswith("process 2 of 2 was killed by SIGKILL (out of memory is the usual reason)")
+    assert explain(ELASTIC.format(code=-9), 2).startswith(
+        "process 2 of 2 was killed by SIGKILL (out of memory is the usual reason)"
+    )
     assert "SIGTERM" in explain(ELASTIC.format(code=-15), 2)
     failed = explain("[rank1]: ValueError: boxes must be finite\n" + ELASTIC.format(code=1), 2)
     assert failed == "process 2 of 2 failed: ValueError: boxes must be finite"

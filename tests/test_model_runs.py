@@ -19,6 +19,7 @@ def runs_folder(tmp_path, monkeypatch):
 
 
 def complaint(capsys, *words: str) -> str:
+    capsys.readouterr()  # progress bars of what ran before
     assert cli.main([str(w) for w in words]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1, said

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 
 from vr1kit.plan import GB, GPUS, Gpu, Plan
-from vr1kit.settings import GrpoSettings
+from vr1kit.settings import Execution, GrpoSettings
 
 
 class Refused(ValueError):
@@ -79,6 +80,19 @@ def find_gpu() -> tuple[str, Gpu] | None:
     properties = torch.cuda.get_device_properties(0)
     nearest = min(GPUS.values(), key=lambda gpu: abs(gpu.memory - properties.total_memory))
     return properties.name, Gpu(properties.total_memory, nearest.operations, nearest.bandwidth)
+
+
+NEEDS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio", "colocate": "vllm", "server": "vllm"}
+
+
+def check_packages(execution: Execution) -> None:
+    """Trackers and vLLM must be installed where a field asks for them."""
+    for wish in (*execution.trackers, *filter(None, (execution.vllm,))):
+        if importlib.util.find_spec(NEEDS[wish]) is None:
+            field = "vllm" if NEEDS[wish] == "vllm" else "trackers"
+            raise Refused(
+                f"execution.{field} asks for {wish}, and the package {NEEDS[wish]} is not installed; pip install {NEEDS[wish]}, or drop it"
+            )
 
 
 def check_versions(then: Mapping[str, str], now: Mapping[str, str], folder: str) -> None:

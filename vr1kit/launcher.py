@@ -63,7 +63,9 @@ def launch(
     on_poll()
     if group.returncode:
         text = log.read_bytes()[began:].decode(errors="replace")
-        raise LaunchError(f"{explain(text, processes)}; the same command goes on from the last checkpoint; all output is in {log}")
+        raise LaunchError(
+            f"{explain(text, processes)}; the same command goes on from the last checkpoint; all output is in {log}"
+        )
 
 
 def explain(text: str, processes: int) -> str:
@@ -75,7 +77,11 @@ def explain(text: str, processes: int) -> str:
         return f"process {int(killed[1]) + 1} of {processes} was killed by {name}{hint}, and the others were ended"
     complaints = _COMPLAINT.findall(text)
     said = complaints[0] if complaints else "no reason is in their output"
-    return f"process {int(killed[1]) + 1} of {processes} failed: {said.removeprefix('vr1kit: ')}" if killed else f"the launcher failed: {said}"
+    return (
+        f"process {int(killed[1]) + 1} of {processes} failed: {said.removeprefix('vr1kit: ')}"
+        if killed
+        else f"the launcher failed: {said}"
+    )
 
 
 def _end(group: subprocess.Popen) -> None:

@@ -1,6 +1,6 @@
 """Evaluation of real models: the questions of a set shared over processes, then COCO's scorecard of the answers.
 
-    runs/NAME/answers/LABEL/   answers-RANK.jsonl, detections.json, scorecard.json
+runs/NAME/answers/LABEL/   answers-RANK.jsonl, detections.json, scorecard.json
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ def _questions(request: Any) -> tuple[Plan, list[str], list[str], Path]:
     """The plan, picture paths and prompts as its protocol has them, and the folder of the answers."""
     data = open_dataset(request.data, request.split)
     plan = plan_queries(data, request.protocol)
-    label = request.label or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(request.model).name}-{data.name}-{request.protocol}").strip(".-")
+    label = request.label or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(request.model).name}-{data.name}-{request.protocol}").strip(
+        ".-"
+    )
     folder = open_run(request.run).path / "answers" / check_name(label, "label")
     return plan, [str(q.record.image_path) for q in plan.queries], [q.prompt for q in plan.queries], folder
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from vr1kit.checks import Refused, check_batch, check_lengths, check_memory, check_versions, find_gpu
+from vr1kit.checks import Refused, check_batch, check_lengths, check_memory, check_packages, check_versions, find_gpu
 from vr1kit.data import Example, Part, curate, to_dataset
 from vr1kit.files import digest, file_hash, to_jsonable
 from vr1kit.filters import Limits, find_reasons
@@ -88,6 +88,7 @@ def prepare(request: Request, processes: int) -> Prepared:
     from vr1kit.models import load_policy
 
     s = request.settings
+    check_packages(s.execution)
     if isinstance(s, GrpoSettings):
         check_batch(s, processes)
         wanted = s.steps * s.prompts_per_step
@@ -195,7 +196,9 @@ def refuse_mixed(step: Step) -> None:
     changed += [f"other {k}" for k in now["inputs"] if now["inputs"][k] != then["inputs"].get(k)]
     if changed:
         where = step.path / CHECKPOINTS
-        raise Refused(f"the checkpoint in {where} was made with {', '.join(changed)}; ask for the same, name another --label, or delete it")
+        raise Refused(
+            f"the checkpoint in {where} was made with {', '.join(changed)}; ask for the same, name another --label, or delete it"
+        )
 
 
 def train(prepared: Prepared, show: bool = True) -> Step:
@@ -225,6 +228,8 @@ def train(prepared: Prepared, show: bool = True) -> Step:
     run(policy, dataset, prepared.root, s, step.path, step.append_log, show, save_to=step.path / "model")
     if state.is_main_process:
         rows = step.read_log()
-        step.finish({"steps": rows[-1]["step"], "processes": state.num_processes, **{k: v for k, v in rows[-1].items() if k != "step"}})
+        step.finish(
+            {"steps": rows[-1]["step"], "processes": state.num_processes, **{k: v for k, v in rows[-1].items() if k != "step"}}
+        )
     state.wait_for_everyone()
     return step
