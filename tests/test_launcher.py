@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vr1kit.launcher import build_command, explain, launch
+from vr1kit.launcher import build_command, explain, follow, launch
 
 ELASTIC = """\
 W1121 17:36:40 torch/distributed/elastic: Sending process 24529 closing signal SIGTERM
@@ -36,6 +36,25 @@ def test_commands():
     assert plain[1:3] == ["-m", "torch.distributed.run"] and plain[-4:] == ["vr1kit.cli", *words] and "2" in plain
     sharded = build_command(words, 8, Path("configs/accelerate/fsdp2.yaml"))
     assert sharded[2] == "accelerate.commands.launch" and "configs/accelerate/fsdp2.yaml" in sharded
+
+
+def test_a_log_is_followed_row_by_row(tmp_path):
+    log, said = tmp_path / "log.jsonl", []
+    poll = follow(log, said.append)
+    poll()
+    log.write_text('{"step": 1, "reward": 0.5, "other": 1}\n{"step": 2, "rew')
+    poll()
+    poll()
+    assert said == ["step 1  reward 0.5"]
+    log.write_text('{"step": 1, "reward": 0.5, "other": 1}\n{"step": 2, "reward": 0.7}\n')
+    poll()
+    assert said[1:] == ["step 2  reward 0.7"]
+    log.write_text('{"step": 1, "reward": 0.5}\n')  # resumed from step 1
+    poll()
+    with open(log, "a") as out:
+        out.write('{"step": 2, "reward": 0.6}\n')
+    poll()
+    assert said[2:] == ["step 2  reward 0.6"]
 
 
 def test_a_missing_configuration_is_refused(tmp_path):

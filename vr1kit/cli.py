@@ -289,6 +289,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(words: Sequence[str] | None = None) -> int:
     """Exit codes: 0 good, 1 the work failed, 2 bad input, 130 Ctrl-C."""
     arguments = build_parser().parse_args(words)
+    arguments.words = list(sys.argv[1:] if words is None else words)  # for those that start themselves again
     try:
         return arguments.run_subcommand(arguments)
     except KeyboardInterrupt:

@@ -50,6 +50,7 @@ def answer_greedily(
     for start in progress(range(0, len(order), batch)):
         chunk = order[start : start + batch]
         inputs = prepare_inputs(policy, [read_image(image_paths[i]) for i in chunk], [prompts[i] for i in chunk])
+        inputs = {name: value.to(policy.model.device) for name, value in inputs.items()}
         tokens, _ = generate(policy.model, inputs, max_new_tokens=max_new_tokens, eos_token_id=policy.tokenizer.eos_token_id)
         for i, ids in zip(chunk, tokens, strict=True):
             answers[i] = policy.tokenizer.decode(ids, skip_special_tokens=True)

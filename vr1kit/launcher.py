@@ -1,6 +1,7 @@
 """Several processes from one call: start them, follow their log, end all when one ends, and say in one line what happened.
 
-    launch(["train", "--profile", "tiny", "--data", "scenes"], processes=2, log=Path("launch.log"))
+    rows = open_run("models").path / "training" / "tiny-grpo" / "log.jsonl"
+    launch(["train", "--profile", "tiny", "--data", "scenes"], processes=2, log=Path("launch.log"), on_poll=follow(rows))
 
 Each process runs `vr1kit WORDS` itself, by torch's own launcher on CPUs and by `accelerate launch` where a configuration file is
 given. All their output goes to one file. Works from a shell, from JupyterLab and from papermill: nothing is asked, nothing is
@@ -9,6 +10,7 @@ forked, and Ctrl-C or an interrupted kernel ends every process.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -18,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+FOLLOWED = ("step", "stage", "reward", "dual_format", "recall", "precision", "tokens", "loss", "seconds")
 GRACE = 20  # seconds that processes have to end after one of them did
 _KILLED = re.compile(r"Root Cause.*?rank\s*:\s*(\d+).*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
 _COMPLAINT = re.compile(r"^(?:\[rank\d+\]:\s*)?((?:vr1kit: |\w*(?:Error|Refused|Exception)\b:? ).*)$", re.MULTILINE)
@@ -66,6 +69,26 @@ def launch(
         raise LaunchError(
             f"{explain(text, processes)}; the same command goes on from the last checkpoint; all output is in {log}"
         )
+
+
+def follow(log: Path, say: Callable[[str], None] = print, keep: Sequence[str] = FOLLOWED) -> Callable[[], None]:
+    """For `on_poll`: says each new row of a training's log.jsonl in one line. What is there already is not said."""
+    position = log.stat().st_size if log.exists() else 0
+
+    def poll() -> None:
+        nonlocal position
+        if not log.exists():
+            return
+        position = min(position, log.stat().st_size)  # a resumed training cuts its log back
+        with open(log, "rb") as file:
+            file.seek(position)
+            whole, _, _ = file.read().rpartition(b"\n")  # a last line may still be being written
+        if whole:
+            position += len(whole) + 1
+            for row in map(json.loads, whole.splitlines()):
+                say("  ".join(f"{name} {row[name]}" for name in keep if name in row))
+
+    return poll
 
 
 def explain(text: str, processes: int) -> str:

@@ -4,7 +4,6 @@ import argparse
 import importlib.util
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -118,15 +117,16 @@ def run_train(arguments: argparse.Namespace) -> int:
     if arguments.data is None:
         raise ValueError("train needs --data FOLDER, a detection dataset")
     from vr1kit import model_runs
-    from vr1kit.launcher import launch
+    from vr1kit.launcher import follow, launch
 
     request = _request(arguments, arguments.method)
     processes = int(os.environ.get("WORLD_SIZE", arguments.processes))
     prepared = model_runs.prepare(request, processes)
     inside = "RANK" in os.environ  # started by accelerate, torchrun or ourselves
     if not inside and (arguments.processes > 1 or arguments.accelerate):
-        launch(sys.argv[1:], arguments.processes, prepared.step.run.path / "logs" / f"{request.step_name.split('/')[-1]}.log",
-               arguments.accelerate)  # fmt: skip
+        log = prepared.step.run.path / "logs" / f"{request.step_name.split('/')[-1]}.log"
+        rows = follow(prepared.step.path / "log.jsonl")
+        launch(arguments.words, arguments.processes, log, arguments.accelerate, on_poll=rows)
     else:
         model_runs.train(prepared)
     if os.environ.get("RANK", "0") == "0":
@@ -165,7 +165,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         from vr1kit.runs import open_run
 
         log = open_run(arguments.run).path / "logs" / "evaluate.log"
-        launch(sys.argv[1:], arguments.processes, log)
+        launch(arguments.words, arguments.processes, log)
     else:
         answer_set(arguments, rank, int(os.environ.get("WORLD_SIZE", "1")))
     if not inside:
