@@ -2,6 +2,8 @@
 
     python benchmarks/throughput.py            # about three minutes; writes benchmarks/throughput.csv
 
+benchmarks/overhead.py sets the whole against bare trl and breaks a step down.
+
 Rows, each on top of the one before:
   stock        trl's GRPOTrainer as it is: every completion runs the vision tower and its prompt again, all weights learn
   frozen       the vision tower does not learn
@@ -48,17 +50,22 @@ class Stock(grpo.VisionR1Trainer):
 
     def __init__(self, *args, processing_class, **kwargs):
         super().__init__(*args, processing_class=processing_class, **kwargs)
-        self.share_prompts = self.share_prompts and self.shared
+        self.share_generation, self.share_loss = self.share_generation and self.shared, self.share_loss and self.shared
         if not self.grouped:
             self.processing_class = processing_class
+
+
+def make_dataset(policy, folder: Path):
+    """Detection questions about the toy box's pictures below `folder`."""
+    sets = {"toybox": read_coco(folder / "toybox" / "annotations.json")}
+    examples, _ = curate(sets, [Part("d", ("toybox",), "detection", SETTINGS.prompts_per_step * STEPS)], seed=0)
+    return to_dataset(examples, policy.write_boxes, folder)
 
 
 def measure(folder: Path, frozen: bool, grouped: bool, shared: bool) -> float:
     """Seconds per step, the median of the counted ones."""
     policy = load_policy("mixed")
-    sets = {"toybox": read_coco(folder / "toybox" / "annotations.json")}
-    examples, _ = curate(sets, [Part("d", ("toybox",), "detection", SETTINGS.prompts_per_step * STEPS)], seed=0)
-    dataset = to_dataset(examples, policy.write_boxes, folder)
+    dataset = make_dataset(policy, folder)
     clock = Clock()
     trainer = type("Measured", (Stock,), {"grouped": grouped, "shared": shared})
     original, grpo.VisionR1Trainer = grpo.VisionR1Trainer, trainer

@@ -12,7 +12,7 @@ def random_policy():
     """The tiny architecture with random weights: enough for every test of equality."""
     import torch
 
-    from vr1kit.coordinates import CoordinateSpace
+    from vr1kit.families import FAMILIES
     from vr1kit.models import Policy
     from vr1kit.tiny import build_model, build_processor
 
@@ -21,7 +21,7 @@ def random_policy():
     model = build_model(processor.tokenizer).eval()
     for parameter in model.parameters():  # initial weights are so small that every answer is alike
         parameter.data += 0.05 * torch.randn_like(parameter)
-    return Policy("random", model, processor, CoordinateSpace.MODEL_INPUT)
+    return Policy("random", model, processor, FAMILIES["qwen2_5_vl"])
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from vr1kit import __version__, cli
+from vr1kit.model_commands import parse_value
 from vr1kit.runs import open_run, project_root
 
 
@@ -25,7 +26,7 @@ def test_help_imports_nothing_heavy():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in ("reproduce", "status", "profiles"))])
+@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in ("reproduce", "status", "profiles", "plan", "train", "evaluate"))])
 def test_every_help_has_examples(words, capsys):
     with pytest.raises(SystemExit) as leave:
         cli.main(words)
@@ -87,7 +88,7 @@ def test_ctrl_c_exits_130(capsys, monkeypatch):
 
 
 def test_parameters_are_json_or_text():
-    values = {text: cli._parse_value(text) for text in ("3", "1e-6", "true", "mixed", "[1, 2]", "2026-11-21")}
+    values = {text: parse_value(text) for text in ("3", "1e-6", "true", "mixed", "[1, 2]", "2026-11-21")}
     assert values == {
         "3": 3,
         "1e-6": 1e-6,

@@ -20,12 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from vr1kit.confidence import POOLS, SCORES, constant_scores, token_scores, token_spans, vote_scores
+from vr1kit.confidence import POOLS, SCORES, constant_scores, token_scores, vote_scores
 from vr1kit.data import DetectionSet, read_image
 from vr1kit.decoding import generate
 from vr1kit.evaluate import prepare_inputs
 from vr1kit.models import Policy
 from vr1kit.protocols import Plan, merge_answers, plan_queries, read_answer
+from vr1kit.tokens import token_spans
 
 MAX_NEW_TOKENS = 96  # as evaluate.answer_greedily; the released code allows Qwen 512
 SAMPLES, TEMPERATURE = 8, 1.0  # ours: of a vote; the temperature is that of the paper's generations in training
@@ -80,7 +81,7 @@ def answer_queries(
 
 def ask_plan(policy: Policy, plan: Plan, **options) -> list[list[Answer]]:
     """`answer_queries` for the queries of a plan."""
-    return answer_queries(policy, [str(q.record.image_path) for q in plan.queries], [q.prompt for q in plan.queries], **options)
+    return answer_queries(policy, [str(q.record.image_path) for q in plan.queries], [policy.family.reword(q.prompt) for q in plan.queries], **options)
 
 
 def score_answers(

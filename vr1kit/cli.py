@@ -6,13 +6,13 @@ says what is wrong and what to do: it becomes exit code 2 without a traceback.
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from vr1kit import __version__
+from vr1kit.model_commands import add_evaluate, add_plan, add_subcommand, add_train, parse_value
 
 DESCRIPTION = """\
 Vision-R1, reproduced from notebooks: vision-guided reinforcement learning for
@@ -25,13 +25,14 @@ examples:
   vr1kit status tiny                        what is done, what is stale, and why
   vr1kit profiles                           which profiles there are and what they need
   vr1kit score answers.jsonl --annotations coco.json    the rewards of your own model's answers
+  vr1kit plan --profile qwen2.5-vl-7b       what a real model needs; then train, evaluate
 
 `vr1kit SUBCOMMAND --help` says more about each."""
 
 
 def add_reproduce(subcommands: Any) -> None:
     summary = "run the five notebooks as a pipeline and build the report"
-    parser = _add(subcommands, "reproduce", run_reproduce, summary, """\
+    parser = add_subcommand(subcommands, "reproduce", run_reproduce, summary, """\
 examples:
   vr1kit reproduce                                  everything, profile tiny, into runs/tiny
   vr1kit reproduce --run second --profile tiny      the same into runs/second
@@ -58,7 +59,7 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
     from vr1kit.runs import check_name
 
     check_name(arguments.run)  # before the seconds that importing papermill takes
-    parameters = {name: _parse_value(text) for name, text in arguments.parameter}
+    parameters = {name: parse_value(text) for name, text in arguments.parameter}
     for name in ("run", "profile"):
         if name in parameters:
             raise ValueError(f"set '{name}' by --{name}, not by -p {name}")
@@ -68,16 +69,8 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
     return reproduce(arguments.run, arguments.profile, arguments.only, arguments.force, parameters)
 
 
-def _parse_value(text: str) -> Any:
-    """JSON if it is JSON (1e-6, true, [1, 2]), else the text itself."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
 def add_status(subcommands: Any) -> None:
-    parser = _add(subcommands, "status", run_status, "list the steps of a run: state, time, why", """\
+    parser = add_subcommand(subcommands, "status", run_status, "list the steps of a run: state, time, why", """\
 examples:
   vr1kit status tiny
   vr1kit status published
@@ -108,22 +101,26 @@ def run_status(arguments: argparse.Namespace) -> int:
 
 
 def add_profiles(subcommands: Any) -> None:
-    _add(subcommands, "profiles", run_profiles, "list the profiles and what each needs", """\
+    add_subcommand(subcommands, "profiles", run_profiles, "list the profiles and what each needs", """\
 example:
   vr1kit profiles""")  # fmt: skip
 
 
 def run_profiles(arguments: argparse.Namespace) -> int:
+    from vr1kit.model_profiles import MODEL_PROFILES
     from vr1kit.profiles import PROFILES, get_profile
 
     for name in PROFILES:
         profile = get_profile(name)
-        print(f"{name:<16} about {sum(profile.minutes.values()):3.0f} min   {profile.purpose}")
+        print(f"{name:<19} about {sum(profile.minutes.values()):3.0f} min   {profile.purpose}")
+    print("real models (vr1kit plan, vr1kit train):")
+    for profile in MODEL_PROFILES.values():
+        print(f"{profile.name:<19} about {profile.hours:4.3g} h    {profile.purpose}")
     return 0
 
 
 def add_study(subcommands: Any) -> None:
-    parser = _add(subcommands, "study", run_study, "train and test every policy of a profile, without notebooks", """\
+    parser = add_subcommand(subcommands, "study", run_study, "train and test every policy of a profile, without notebooks", """\
 examples:
   vr1kit study --run full --profile published            # every seed, both base policies
   vr1kit study --run full --profile published --part sweeps
@@ -162,7 +159,7 @@ def run_study(arguments: argparse.Namespace) -> int:
 
 
 def add_publish(subcommands: Any) -> None:
-    parser = _add(subcommands, "publish", run_publish, "copy a finished run's small files to runs/published", """\
+    parser = add_subcommand(subcommands, "publish", run_publish, "copy a finished run's small files to runs/published", """\
 example:
   vr1kit publish full""")  # fmt: skip
     parser.add_argument("run", metavar="RUN", help="a finished run under runs/")
@@ -176,7 +173,7 @@ def run_publish(arguments: argparse.Namespace) -> int:
 
 
 def add_pretrain(subcommands: Any) -> None:
-    parser = _add(subcommands, "pretrain", run_pretrain, "make the two base policies again, from drawn pictures alone", """\
+    parser = add_subcommand(subcommands, "pretrain", run_pretrain, "make the two base policies again, from drawn pictures alone", """\
 example:
   vr1kit pretrain --out runs/base          # about 90 minutes on two cores; a cut-off stage goes on""")  # fmt: skip
     parser.add_argument("--out", default="runs/base", metavar="FOLDER", help="where stages, log and policies go")
@@ -187,7 +184,7 @@ example:
 
 
 def add_readme(subcommands: Any) -> None:
-    parser = _add(subcommands, "readme", run_readme, "write the main table of a run into README.md", """\
+    parser = add_subcommand(subcommands, "readme", run_readme, "write the main table of a run into README.md", """\
 example:
   vr1kit readme --run published""")  # fmt: skip
     parser.add_argument("--run", default="published", metavar="NAME", help="folder under runs/ (default: published)")
@@ -201,7 +198,7 @@ def run_readme(arguments: argparse.Namespace) -> int:
 
 
 def add_refresh(subcommands: Any) -> None:
-    parser = _add(subcommands, "refresh", run_refresh, "execute the committed notebooks in place, for nbval", """\
+    parser = add_subcommand(subcommands, "refresh", run_refresh, "execute the committed notebooks in place, for nbval", """\
 examples:
   vr1kit refresh
   vr1kit refresh 02_reward_ablations""")  # fmt: skip
@@ -217,7 +214,7 @@ def run_refresh(arguments: argparse.Namespace) -> int:
 
 
 def add_score(subcommands: Any) -> None:
-    parser = _add(subcommands, "score", run_score, "score your own model's answers against a COCO file", """\
+    parser = add_subcommand(subcommands, "score", run_score, "score your own model's answers against a COCO file", """\
 examples:
   vr1kit score answers.jsonl --annotations instances_val2017.json
   vr1kit score answers.jsonl --annotations coco.json --coordinates norm1000 --out scores.jsonl
@@ -275,18 +272,9 @@ def run_pretrain(arguments: argparse.Namespace) -> int:
 
 
 SUBCOMMANDS = (
-    add_reproduce, add_status, add_profiles, add_score, add_study, add_publish, add_readme, add_refresh, add_pretrain,
+    add_reproduce, add_status, add_profiles, add_score, add_study, add_publish, add_readme, add_refresh, add_pretrain, add_plan,
+    add_train, add_evaluate,
 )  # fmt: skip
-
-
-def _add(subcommands: Any, name: str, run: Any, summary: str, examples: str) -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = subcommands.add_parser(
-        name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=examples, formatter_class=raw
-    )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(run_subcommand=run)
-    return parser
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -302,6 +290,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(words: Sequence[str] | None = None) -> int:
     """Exit codes: 0 good, 1 the work failed, 2 bad input, 130 Ctrl-C."""
     arguments = build_parser().parse_args(words)
+    arguments.words = list(sys.argv[1:] if words is None else words)  # for those that start themselves again
     try:
         return arguments.run_subcommand(arguments)
     except KeyboardInterrupt:

@@ -25,7 +25,7 @@ where a hit is what COCO's matching at IoU 0.5 calls one (`vr1kit.outcomes`): th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +51,7 @@ def constant_scores(parsed: ParsedCompletion) -> np.ndarray:
 def token_scores(parsed: ParsedCompletion, spans: np.ndarray, logps: Sequence[float], pool: str = "mean") -> np.ndarray:
     """Scores in [0, 1] from token probabilities, (P,).
 
-    spans: (T, 2), the characters that each token writes (`token_spans`); logps: (T,) natural logarithms, as
+    spans: (T, 2), the characters that each token writes (`tokens.token_spans`); logps: (T,) natural logarithms, as
     `decoding.generate` returns them. Raises ValueError for an unknown pool, for spans and logps of different length, and for
     probabilities that are none.
     """
@@ -82,30 +82,6 @@ def _word(label: Span, text: str) -> Span:
     start += len(quoted) - len(quoted.lstrip("\"'"))
     end -= len(quoted) - len(quoted.rstrip("\"'"))
     return (start, end) if start < end else label
-
-
-def token_spans(ids: Sequence[int], decode: Callable[[list[int]], str]) -> tuple[str, np.ndarray]:
-    """The text of an answer, and which of its characters each token writes: (T, 2), end exclusive.
-
-    `decode` writes token ids as text, special tokens left out; a token that writes nothing has an empty span. Where a character
-    is written by several tokens (byte-level tokenizers), each of them has it in its span.
-    """
-    ids = list(ids)
-    text, pieces = decode(ids), [decode([i]) for i in ids]
-    ends = np.cumsum([len(piece) for piece in pieces], dtype=int)
-    if "".join(pieces) != text:  # a token is part of a character, or decoding looks at neighbours
-        ends = np.array([_common_prefix(decode(ids[: k + 1]), text) for k in range(len(ids))], int)
-        ends = np.maximum.accumulate(ends)
-    starts = np.concatenate([[0], ends[:-1]]).astype(int)
-    partial = (starts == ends) & np.array([piece != "" for piece in pieces], bool) & (ends < len(text))
-    return text, np.stack([starts, ends + partial], axis=1) if len(ids) else np.zeros((0, 2), int)
-
-
-def _common_prefix(one: str, other: str) -> int:
-    for k, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return k
-    return min(len(one), len(other))
 
 
 def vote_scores(

@@ -28,7 +28,6 @@ a stored resized size is what the processor will make):
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
@@ -45,21 +44,6 @@ class CoordinateSpace(Enum):
     PIXELS = "pixels"
     MODEL_INPUT = "model_input"
     NORM1000 = "norm1000"
-
-
-@dataclass(frozen=True)
-class Family:
-    """How one model family reads pictures and writes boxes."""
-
-    answers: CoordinateSpace
-    factor: int  # patch size x merge size: both sides of the model input are multiples of it
-
-
-FAMILIES = {
-    "qwen2_vl": Family(CoordinateSpace.NORM1000, factor=14 * 2),  # Qwen2-VL report, Sec. 2.2; its configuration
-    "qwen2_5_vl": Family(CoordinateSpace.MODEL_INPUT, factor=14 * 2),  # Qwen2.5-VL report, Sec. 2.1; configuration
-    "qwen3_vl": Family(CoordinateSpace.NORM1000, factor=16 * 2),  # Qwen3-VL cookbook; its configuration
-}
 
 
 def smart_resize(

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vr1kit.completions import parse_completion
 from vr1kit.data import DetectionSet, ask, read_image
 from vr1kit.decoding import generate
 from vr1kit.files import write_csv_atomic
@@ -51,6 +50,7 @@ def answer_greedily(
     for start in progress(range(0, len(order), batch)):
         chunk = order[start : start + batch]
         inputs = prepare_inputs(policy, [read_image(image_paths[i]) for i in chunk], [prompts[i] for i in chunk])
+        inputs = {name: value.to(policy.model.device) for name, value in inputs.items()}
         tokens, _ = generate(policy.model, inputs, max_new_tokens=max_new_tokens, eos_token_id=policy.tokenizer.eos_token_id)
         for i, ids in zip(chunk, tokens, strict=True):
             answers[i] = policy.tokenizer.decode(ids, skip_special_tokens=True)
@@ -61,8 +61,7 @@ def to_detections(policy: Policy, data: DetectionSet, answers: Sequence[str]) ->
     """Answers to COCO detections in picture pixels, and counts: boxes, unknown labels, malformed answers."""
     detections, counts = [], {"boxes": 0, "unknown_labels": 0, "malformed": 0}
     for record, text in zip(data.records, answers, strict=True):
-        _, size = policy.write_boxes(np.zeros((0, 4)), record.width, record.height)
-        parsed = parse_completion(text, size)
+        parsed = policy.read_answer(text, record.width, record.height)
         counts["malformed"] += not parsed.dual_format
         boxes = policy.read_boxes(parsed.boxes_xyxy, record.width, record.height)
         for (x1, y1, x2, y2), label in zip(boxes.tolist(), parsed.labels, strict=True):
@@ -99,7 +98,7 @@ def evaluate_policy(
     counts.csv (boxes, unknown labels, malformed answers per set).
     """
     jobs = [(suite, data, record) for suite, sets in suites.groups.items() for data in sets for record in data.records]
-    prompts = [ask(record, list(data.categories)).prompt for _, data, record in jobs]
+    prompts = [policy.family.reword(ask(record, list(data.categories)).prompt) for _, data, record in jobs]
     paths = [str(record.image_path) for *_, record in jobs]
     prompts += [q["question"] for q in suites.questions]
     paths += [q["image"] for q in suites.questions]

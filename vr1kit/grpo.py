@@ -11,10 +11,8 @@ Every hyper-parameter that changes the objective is set here and sourced, becaus
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,10 +26,21 @@ from vr1kit.credit import assign_object_credit
 from vr1kit.criteria import Criteria, Schedule
 from vr1kit.data import decode_images
 from vr1kit.decoding import generate, score_completions, supports_shared_prompts
-from vr1kit.models import Policy, freeze_tower, save_policy
-from vr1kit.rewards import Score, score_group
-from vr1kit.settings import GrpoSettings
-from vr1kit.training import LoadsOwnCheckpoints, ProgressLog, lora_config, run_trainer
+from vr1kit.families import JSON, AnswerFormat
+from vr1kit.models import Policy, freeze_tower
+from vr1kit.rewards import VARIANTS, Score, score_group
+from vr1kit.settings import KLS, LOSSES, GrpoSettings
+from vr1kit.tokens import token_spans
+from vr1kit.training import (
+    LearningRateGroups,
+    LoadsOwnCheckpoints,
+    Monitor,
+    ProgressLog,
+    execution_options,
+    lora_config,
+    run_trainer,
+    save_trained,
+)
 
 
 class Rewards:
@@ -41,9 +50,12 @@ class Rewards:
     `last` keeps the scores of the latest batch for credit assignment and logging.
     """
 
-    def __init__(self, schedule: Schedule, variant: str = "paper", baseline: str = ""):
+    def __init__(self, schedule: Schedule, variant: str = "paper", baseline: str = "", format: AnswerFormat = JSON):
         if baseline and baseline not in BASELINES:
             raise ValueError(f"baseline must be one of {', '.join(BASELINES)}, got {baseline!r}")
+        if format is not JSON and (baseline or VARIANTS[variant].lenient_format):
+            raise ValueError(f"{baseline or variant} reads JSON answers only, and this family writes {format.name}; take another")
+        self.format = format
         self.schedule, self.variant, self.baseline = schedule, variant, baseline
         self.last: list[Score] = []
         self._key: object = None
@@ -76,7 +88,15 @@ class Rewards:
             criteria, texts, self.last = self.criteria(trainer_state), [_text(c) for c in completions], []
             for rows in _groups(boxes_xyxy):
                 truth, first = _truth(boxes_xyxy[rows.start]), rows.start
-                self.last += score_group(texts[rows], truth, labels[first], tuple(size[first]), criteria, self.variant)
+                self.last += score_group(
+                    texts[rows],
+                    truth,
+                    labels[first],
+                    tuple(size[first]),
+                    criteria,
+                    self.variant,
+                    parse=None if self.format is JSON else self.format.parse,
+                )
             self._key = completions
             self.seconds += time.perf_counter() - began
         return self.last
@@ -139,21 +159,34 @@ class GroupedProcessor:
         return batch
 
 
-class VisionR1Trainer(LoadsOwnCheckpoints, GRPOTrainer):
+class VisionR1Trainer(LearningRateGroups, LoadsOwnCheckpoints, GRPOTrainer):
     """trl's GRPOTrainer with shared prompts and object-level credit."""
 
     def __init__(self, *args, rewards: Rewards, settings: GrpoSettings, **kwargs):
         self.rewards, self.settings, self._prompt_of = rewards, settings, None
         super().__init__(*args, **kwargs)
-        self.share_prompts = self.accelerator.num_processes == 1 and not self.use_vllm and supports_shared_prompts(self.model)
-        if self.accelerator.num_processes == 1:
+        self.tower_learning_rate = settings.tower_learning_rate
+        whole = self.args.per_device_train_batch_size * self.args.steps_per_generation % self.num_generations == 0
+        if settings.credit == "object" and not whole:
+            each = f"{settings.prompts_per_step} prompts for {self.accelerator.num_processes} processes"
+            raise ValueError(
+                f'credit "object" compares the answers of a group, which one process must hold: {each} do not divide'
+            )
+        # Sharded weights only come together inside the wrapper's forward, and DDP counts on that too; but without gradients
+        # DDP's model is whole. Checkpointed activations and a cache exclude each other.
+        replicated = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        self.share_generation = replicated and whole and not self.use_vllm and supports_shared_prompts(self.model)
+        self.share_loss = (
+            self.share_generation and self.accelerator.num_processes == 1 and not settings.execution.activation_checkpointing
+        )
+        if whole:
             self.processing_class = GroupedProcessor(self.processing_class, self.num_generations)
         self._token_text: dict[int, str] = {}
 
     # --- generation --------------------------------------------------------------------------------------------------------
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
         group = self.num_generations
-        if not self.share_prompts or not self.model.training or len(prompt_ids) % group:
+        if not self.share_generation or not self.model.training or len(prompt_ids) % group:
             return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
         unique = prompt_ids[::group]
         longest = max(map(len, unique))
@@ -191,24 +224,26 @@ class VisionR1Trainer(LoadsOwnCheckpoints, GRPOTrainer):
         table = out["advantages"][:, None].repeat(1, len(ids[0]))
         for start in range(0, len(ids), group):
             scores = self.rewards.last[start : start + group]
-            ends = [
-                self._token_ends(row[:n]) for row, n in zip(ids[start : start + group], mask[start : start + group], strict=True)
+            written = [
+                token_spans(row[:n], self._decode)
+                for row, n in zip(ids[start : start + group], mask[start : start + group], strict=True)
             ]
-            keep = [k for k in range(group) if (ends[k][-1] if len(ends[k]) else 0) == len(scores[k].parsed.text)]
+            keep = [k for k in range(group) if written[k][0] == scores[k].parsed.text]
             credited = assign_object_credit(
                 [scores[k] for k in keep], inputs[start]["labels"], table[start : start + group, 0].numpy(force=True)[keep],
-                [ends[k] for k in keep], self.settings.object_credit, _truth(inputs[start]["boxes_xyxy"]),
+                [written[k][1][:, 1] for k in keep], self.settings.object_credit, _truth(inputs[start]["boxes_xyxy"]),
             )  # fmt: skip
             for k, values in zip(keep, credited, strict=True):
                 table[start + k, : len(values)] = torch.as_tensor(values, dtype=table.dtype)
         return table
 
-    def _token_ends(self, ids: Sequence[int]) -> np.ndarray:
-        """Character offset at which each token's text ends."""
-        for i in ids:
-            if i not in self._token_text:
-                self._token_text[i] = self._tokenizer.decode([i], skip_special_tokens=True)
-        return np.cumsum([len(self._token_text[i]) for i in ids])
+    def _decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids; single tokens, which `token_spans` asks for one by one, are remembered."""
+        if len(ids) != 1:
+            return self._tokenizer.decode(ids, skip_special_tokens=True)
+        if ids[0] not in self._token_text:
+            self._token_text[ids[0]] = self._tokenizer.decode(ids, skip_special_tokens=True)
+        return self._token_text[ids[0]]
 
     # --- loss ------------------------------------------------------------------------------------------------------------------
     def _compute_loss(self, model, inputs):
@@ -217,7 +252,7 @@ class VisionR1Trainer(LoadsOwnCheckpoints, GRPOTrainer):
 
     def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs):
         if (
-            not self.share_prompts
+            not self.share_loss
             or self._prompt_of is None
             or len(self._prompt_of) != len(input_ids)
             or kwargs.get("num_images") is None
@@ -253,13 +288,13 @@ LOGGED = {
 class StageSnapshot(TrainerCallback):
     """Keeps the policy as it is when a stage that is not the last ends: folder/model-<stage>."""
 
-    def __init__(self, policy: Policy, schedule: Schedule, folder: Path):
-        self.policy, self.schedule, self.folder = policy, schedule, folder
+    def __init__(self, schedule: Schedule, folder: Path, save: Callable[[Path], None]):
+        self.schedule, self.folder, self.save = schedule, folder, save
 
-    def on_step_end(self, args, state, control, model=None, **_):
+    def on_step_end(self, args, state, control, **_):
         before = self.schedule.stage_at((state.global_step - 1) / state.max_steps)
         if state.global_step < state.max_steps and self.schedule.stage_at(state.global_step / state.max_steps) is not before:
-            save_policy(replace(self.policy, model=copy.deepcopy(model)), self.folder / f"model-{before.name}")
+            self.save(self.folder / f"model-{before.name}")
 
 
 def train_grpo(
@@ -271,35 +306,40 @@ def train_grpo(
     log: Callable[[dict], None] = lambda row: None,
     show: bool = True,
     callbacks: Sequence[TrainerCallback] = (),
+    save_to: Path | None = None,
 ) -> Policy:
     """Train the policy in place and return it. An interrupted run in the same `folder` continues from its last checkpoint.
 
     dataset: columns of `vr1kit.data.to_dataset`, image paths below `root`. Checkpoints go to folder/checkpoints.
     """
-    rewards = Rewards(settings.schedule, settings.variant, settings.baseline)
+    rewards = Rewards(settings.schedule, settings.variant, settings.baseline, policy.family.format)
     if not settings.train_tower:
         freeze_tower(policy.model)
     trainer = VisionR1Trainer(
         model=policy.model, reward_funcs=rewards.functions(), args=grpo_config(settings, folder, rewards.weights(settings.reward_weights)), train_dataset=decode_images(dataset, root),
         processing_class=policy.processor,
-        callbacks=[ProgressLog(log, LOGGED, "reward", folder.name, show, settings.schedule), StageSnapshot(policy, settings.schedule, folder), *callbacks],
+        callbacks=[ProgressLog(log, LOGGED, "reward", folder.name, show, settings.schedule), StageSnapshot(settings.schedule, folder, lambda to: save_trained(trainer, policy, to)),
+            Monitor(LOGGED, folder, settings.stop_hopeless), *callbacks],
         peft_config=lora_config(settings.lora_rank), rewards=rewards, settings=settings,
     )  # fmt: skip
-    return run_trainer(trainer, policy, folder)
+    return run_trainer(trainer, policy, folder, save_to)
 
 
 def grpo_config(settings: GrpoSettings, folder: Path, reward_weights: Sequence[float]) -> GRPOConfig:
     """trl's configuration with every field of the objective set."""
-    s = settings
+    s, e = settings, settings.execution
+    loss, level = LOSSES[s.loss_type]
+    vllm = {
+        "use_vllm": True, "vllm_mode": e.vllm, "vllm_server_base_url": e.vllm_url if e.vllm == "server" else None,
+        "vllm_gpu_memory_utilization": e.vllm_memory, "vllm_tensor_parallel_size": e.vllm_tensor_parallel,
+    } if e.vllm else {}  # fmt: skip
     return GRPOConfig(
-        output_dir=str(folder / "checkpoints"), max_steps=s.steps, per_device_train_batch_size=s.prompts_per_step * s.num_generations,
-        gradient_accumulation_steps=1, num_generations=s.num_generations, num_iterations=s.num_iterations,
-        max_completion_length=s.max_completion_length, temperature=s.temperature, top_p=1.0, top_k=0, min_p=None,
-        repetition_penalty=1.0, learning_rate=s.learning_rate, lr_scheduler_type=s.lr_scheduler, warmup_steps=s.warmup_steps,
-        weight_decay=0.0, max_grad_norm=s.max_grad_norm, beta=s.beta, loss_type=s.loss_type, scale_rewards=s.scale_rewards,
-        epsilon=s.epsilon, importance_sampling_level="token", use_bias_correction_kl=False, mask_truncated_completions=False,
-        reward_weights=list(reward_weights), shuffle_dataset=True, remove_unused_columns=False, seed=s.seed, data_seed=s.seed,
-        logging_steps=1, save_strategy="steps", save_steps=s.save_steps, save_total_limit=1, report_to=[], disable_tqdm=True,
-        use_cpu=not torch.cuda.is_available(), bf16=False, fp16=False, gradient_checkpointing=False, dataloader_pin_memory=False,
-        log_completions=False,
+        **execution_options(s, s.prompts_per_step * s.num_generations), **vllm, output_dir=str(folder / "checkpoints"), max_steps=s.steps,
+        num_generations=s.num_generations, num_iterations=s.num_iterations, max_completion_length=s.max_completion_length,
+        temperature=s.temperature, top_p=1.0, top_k=0, min_p=None, repetition_penalty=1.0, learning_rate=s.learning_rate,
+        lr_scheduler_type=s.lr_scheduler, warmup_steps=s.warmup_steps, max_grad_norm=s.max_grad_norm, beta=s.beta, loss_type=loss,
+        importance_sampling_level=level, use_bias_correction_kl=KLS[s.kl], scale_rewards=s.scale_rewards, epsilon=s.epsilon,
+        epsilon_high=s.epsilon_high, mask_truncated_completions=s.mask_cut_off, reward_weights=list(reward_weights),
+        shuffle_dataset=True, remove_unused_columns=False, seed=s.seed, data_seed=s.seed, logging_steps=1, save_strategy="steps",
+        save_steps=s.save_steps, save_total_limit=1, log_completions=False,
     )  # fmt: skip

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from vr1kit.completions import ParsedCompletion, parse_completion
+from vr1kit.completions import ParsedCompletion
 from vr1kit.confidence import constant_scores
 from vr1kit.data import DetectionSet, Record
 from vr1kit.prompts import ask_detection, ask_grounding
@@ -76,8 +76,7 @@ def plan_queries(data: DetectionSet, protocol: str) -> Plan:
 
 def read_answer(policy: Any, record: Record, text: str) -> ParsedCompletion:
     """An answer of a `models.Policy` about a picture, boxes in the space the policy answers in."""
-    _, size = policy.write_boxes(np.zeros((0, 4)), record.width, record.height)
-    return parse_completion(text, size)
+    return policy.read_answer(text, record.width, record.height)
 
 
 def merge_answers(

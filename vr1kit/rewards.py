@@ -36,7 +36,7 @@ A score says which variant made it only if the caller keeps its name beside it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -132,9 +132,10 @@ def score_group(
     variant: str | Variant = "paper",
     *,
     differentiation: bool = True,
+    parse: Callable[[str, tuple[float, float]], ParsedCompletion] | None = None,
 ) -> list[Score]:
-    """Score several answers about one picture, as `score_completion` would each, but faster."""
-    parsed = [parse_completion(text, size) for text in texts]
+    """Score several answers about one picture, as `score_completion` would each, but faster. `parse` reads a text (JSON by default)."""
+    parsed = [(parse or parse_completion)(text, size) for text in texts]
     return score_parsed(parsed, boxes_xyxy, labels, criteria, variant, differentiation=differentiation)
 
 

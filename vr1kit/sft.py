@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -18,19 +17,19 @@ from vr1kit.data import decode_images
 from vr1kit.models import Policy, freeze_tower
 from vr1kit.prompts import write_answer
 from vr1kit.settings import SftSettings
-from vr1kit.training import LoadsOwnCheckpoints, ProgressLog, lora_config, run_trainer
+from vr1kit.training import LearningRateGroups, LoadsOwnCheckpoints, ProgressLog, execution_options, lora_config, run_trainer
 
 LOGGED = {n: n for n in ("loss", "grad_norm", "learning_rate", "entropy")} | {"mean_token_accuracy": "token_accuracy"}
 
 
-class BaselineTrainer(LoadsOwnCheckpoints, SFTTrainer):
-    """trl's SFTTrainer that resumes rightly."""
+class BaselineTrainer(LearningRateGroups, LoadsOwnCheckpoints, SFTTrainer):
+    """trl's SFTTrainer that resumes rightly and may have a learning rate for the tower."""
 
 
-def add_answers(dataset):
-    """trl's columns for supervised training: prompt, completion (the right answer), image (still a path)."""
+def add_answers(dataset, write: Callable = write_answer):
+    """trl's columns for supervised training: prompt, completion (the right answer, by `Family.write`), image (still a path)."""
     answers = [
-        [{"role": "assistant", "content": write_answer(boxes, labels)}]
+        [{"role": "assistant", "content": write(boxes, labels)}]
         for boxes, labels in zip(dataset["boxes_xyxy"], dataset["labels"], strict=True)
     ]
     return dataset.add_column("completion", answers).select_columns(["prompt", "completion", "image"])
@@ -45,21 +44,21 @@ def train_sft(
     log: Callable[[dict], None] = lambda row: None,
     show: bool = True,
     callbacks: Sequence[TrainerCallback] = (),
+    save_to: Path | None = None,
 ) -> Policy:
     """Train the policy in place and return it. dataset: columns of `vr1kit.data.to_dataset`, image paths below `root`."""
     if not settings.train_tower:
         freeze_tower(policy.model)
     s = settings
     config = SFTConfig(
-        output_dir=str(folder / "checkpoints"), num_train_epochs=s.epochs, per_device_train_batch_size=s.batch,
-        learning_rate=s.learning_rate, lr_scheduler_type=s.lr_scheduler, warmup_steps=s.warmup_steps, weight_decay=0.0,
-        max_grad_norm=s.max_grad_norm, completion_only_loss=True, max_length=None, packing=False, remove_unused_columns=False,
+        **execution_options(s, s.batch), output_dir=str(folder / "checkpoints"), num_train_epochs=s.epochs,
+        learning_rate=s.learning_rate, lr_scheduler_type=s.lr_scheduler, warmup_steps=s.warmup_steps, max_grad_norm=s.max_grad_norm, completion_only_loss=True, max_length=None, packing=False, remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True}, seed=s.seed, data_seed=s.seed, logging_steps=1, save_strategy="steps",
-        save_steps=s.save_steps, save_total_limit=1, report_to=[], disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
-        bf16=False, fp16=False, gradient_checkpointing=False, dataloader_pin_memory=False,
+        save_steps=s.save_steps, save_total_limit=1,
     )  # fmt: skip
     trainer = BaselineTrainer(
-        model=policy.model, args=config, train_dataset=decode_images(add_answers(dataset), root), processing_class=policy.processor,
+        model=policy.model, args=config, train_dataset=decode_images(add_answers(dataset, policy.family.write), root), processing_class=policy.processor,
         callbacks=[ProgressLog(log, LOGGED, "loss", folder.name, show), *callbacks], peft_config=lora_config(s.lora_rank),
     )  # fmt: skip
-    return run_trainer(trainer, policy, folder)
+    trainer.tower_learning_rate = s.tower_learning_rate
+    return run_trainer(trainer, policy, folder, save_to)

@@ -242,7 +242,6 @@ def collect_gallery(run: str, profile: str, base: str, seed: int = 0, policy: st
     if step.state() == "done":
         return step
     from vr1kit import evaluate
-    from vr1kit.completions import parse_completion
     from vr1kit.data import ask
     from vr1kit.models import POLICIES, load_policy
 
@@ -264,7 +263,7 @@ def collect_gallery(run: str, profile: str, base: str, seed: int = 0, policy: st
         loaded = load_policy(folder)
         paths, prompts = [str(r.image_path) for _, r in chosen], [ask(r, list(d.categories)).prompt for d, r in chosen]
         for row, (_, r), text in zip(rows, chosen, evaluate.answer_greedily(loaded, paths, prompts), strict=True):
-            parsed = parse_completion(text, loaded.write_boxes(np.zeros((0, 4)), r.width, r.height)[1])
+            parsed = loaded.read_answer(text, r.width, r.height)
             boxes = loaded.read_boxes(parsed.boxes_xyxy, r.width, r.height)
             row["answers"][name] = {"boxes_xyxy_px": boxes.tolist(), "labels": list(parsed.labels), "text": text}
     step.write_json("gallery.json", rows)

@@ -1,18 +1,25 @@
-"""What the baseline's and the method's training share: resuming rightly, progress, adapters."""
+"""What the baseline's and the method's training share: execution, resuming rightly, progress, adapters, learning-rate groups."""
 
 from __future__ import annotations
 
+import copy
+import json
+import os
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from vr1kit.criteria import Schedule
-from vr1kit.models import Policy
+from vr1kit.models import Policy, save_policy, save_processor
+from vr1kit.monitor import Watch
+from vr1kit.settings import GrpoSettings, SftSettings
 
 
 class LoadsOwnCheckpoints:
@@ -24,11 +31,32 @@ class LoadsOwnCheckpoints:
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         model = model or self.model
-        if hasattr(model, "peft_config"):  # adapters are saved by peft, under one name only
+        # adapters are saved by peft, shards by torch: under one name only
+        if hasattr(model, "peft_config") or self.is_fsdp_enabled or self.is_deepspeed_enabled:
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
         saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
         model.load_state_dict(saved.state_dict())
         return None
+
+
+class LearningRateGroups:
+    """Mixin for trl trainers: the vision tower may learn at a pace of its own (`tower_learning_rate`)."""
+
+    tower_learning_rate: float | None = None
+
+    def create_optimizer(self, model=None):
+        optimizer = super().create_optimizer(model)
+        if self.tower_learning_rate is None or len(optimizer.param_groups) > 2:  # set already
+            return optimizer
+        named = (self.model if model is None else model).named_parameters()
+        tower = {id(p) for name, p in named if "visual." in name}
+        for group in list(optimizer.param_groups):
+            mine = [p for p in group["params"] if id(p) in tower]
+            if mine:
+                group["params"] = [p for p in group["params"] if id(p) not in tower]
+                options = {key: value for key, value in group.items() if key != "params"}
+                optimizer.add_param_group({**options, "params": mine, "lr": self.tower_learning_rate})
+        return optimizer
 
 
 class ProgressLog(TrainerCallback):
@@ -48,11 +76,17 @@ class ProgressLog(TrainerCallback):
         self.bar, self.began = None, 0.0
 
     def on_train_begin(self, args, state, control, **_):
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.label, disable=not self.show, mininterval=2)
+        self.bar = tqdm(
+            total=state.max_steps,
+            initial=state.global_step,
+            desc=self.label,
+            disable=not (self.show and state.is_world_process_zero),
+            mininterval=2,
+        )
         self.began = time.time()
 
     def on_log(self, args, state, control, logs=None, **_):
-        if not logs or self.watch not in logs:
+        if not logs or self.watch not in logs or not state.is_world_process_zero:
             return
         row: dict = {"step": state.global_step}
         if self.schedule is not None:
@@ -71,14 +105,75 @@ class ProgressLog(TrainerCallback):
         self.bar.close()
 
 
-def run_trainer(trainer, policy: Policy, folder: Path) -> Policy:
-    """Train from the last checkpoint in folder/checkpoints, if there is one, and put the trained model into the policy."""
+class Monitor(TrainerCallback):
+    """Says in words what goes wrong (`vr1kit.monitor`), and ends a hopeless run if it may. Every rank sees the same numbers."""
+
+    def __init__(self, keep: dict[str, str], folder: Path, stop: bool):
+        self.keep, self.folder, self.stop, self.watch = keep, folder, stop, Watch()
+
+    def on_log(self, args, state, control, logs=None, **_):
+        row = {"step": state.global_step, **{new: logs[old] for old, new in self.keep.items() if old in (logs or {})}}
+        if "reward" not in row:
+            return
+        for finding in self.watch.add(row):
+            if state.is_world_process_zero:
+                tqdm.write(f"step {finding.step}: {finding.words}")
+                with open(self.folder / "findings.jsonl", "a", encoding="utf-8") as out:
+                    out.write(json.dumps(asdict(finding)) + "\n")
+            if self.stop and finding.hopeless:
+                control.should_training_stop = control.should_save = True
+
+
+def count_processes() -> int:
+    """Processes of this training, as their launcher says."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def execution_options(settings: GrpoSettings | SftSettings, batch: int) -> dict:
+    """The part of trl's configuration that says how a global `batch` is run, for the method and the baseline alike."""
+    e, parts = settings.execution, count_processes() * settings.execution.accumulation
+    # FSDP recomputes by itself where its accelerate file says so; both at once would do it twice
+    recompute = e.activation_checkpointing and os.environ.get("FSDP_ACTIVATION_CHECKPOINTING", "false").lower() != "true"
+    if batch % parts:
+        what = f"a step's {batch} rows cannot be shared by {count_processes()} processes x {e.accumulation} micro-batches"
+        raise ValueError(f"{what}; choose processes and accumulation whose product divides {batch}")
+    return {
+        "per_device_train_batch_size": batch // parts, "gradient_accumulation_steps": e.accumulation,
+        "use_cpu": not torch.cuda.is_available(), "bf16": e.precision == "bfloat16", "fp16": False,
+        "activation_checkpointing": recompute, "gradient_checkpointing": recompute,
+        "activation_checkpointing_kwargs": {"use_reentrant": False} if recompute else None,
+        "dataloader_pin_memory": torch.cuda.is_available(), "report_to": list(e.trackers), "disable_tqdm": True,
+        "weight_decay": getattr(settings, "weight_decay", 0.0), "ddp_find_unused_parameters": False,
+    }  # fmt: skip
+
+
+def run_trainer(trainer, policy: Policy, folder: Path, save_to: Path | None = None) -> Policy:
+    """Train from the last checkpoint in folder/checkpoints, if there is one, and put the trained model into the policy.
+
+    save_to writes it as well, which sharded weights need: from one process alone they cannot be saved afterwards.
+    """
     trainer.remove_callback(PrinterCallback)
     checkpoints = folder / "checkpoints"
     trainer.train(resume_from_checkpoint=get_last_checkpoint(checkpoints) if checkpoints.exists() else None)
+    if save_to is not None:
+        save_trained(trainer, policy, save_to)
     policy.model = trainer.accelerator.unwrap_model(trainer.model)
     policy.model.eval()
     return policy
+
+
+def save_trained(trainer, policy: Policy, folder: Path) -> None:
+    """Write the policy as it is now, from any number of processes; sharded weights are gathered. Call it on every rank."""
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # every rank takes part; the first one gets it
+        if trainer.accelerator.is_main_process:
+            model.save_pretrained(folder, state_dict=state)
+            save_processor(policy, folder)
+    elif trainer.accelerator.is_main_process:
+        model = copy.deepcopy(trainer.accelerator.unwrap_model(trainer.model))
+        save_policy(replace(policy, model=model), folder)
+    trainer.accelerator.wait_for_everyone()
 
 
 def lora_config(rank: int):

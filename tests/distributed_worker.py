@@ -1,0 +1,72 @@
+"""One process of a small training, for tests/test_distributed.py: `python distributed_worker.py MODE FOLDER CHECKPOINT SCENES STEPS`.
+
+MODE is ddp or fsdp2 (also with one process, then neither matters). What is sampled must not depend on the number of processes,
+or losses could not be compared: answers are drawn from the prompt and their place in the group, rewards from their length.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+mode, folder, checkpoint, scenes, steps = sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), int(sys.argv[5])
+processes = int(os.environ.get("WORLD_SIZE", "1"))
+
+if mode == "fsdp2" and processes > 1:
+    # accelerate shards on accelerators only: let it take the CPU for one, which is all that keeps FSDP2 from running here.
+    import accelerate.state
+    from accelerate.utils import DistributedType
+
+    os.environ |= {
+        "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+        "FSDP_TRANSFORMER_CLS_TO_WRAP": "Qwen2_5_VLDecoderLayer", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
+        "FSDP_RESHARD_AFTER_FORWARD": "true",
+    }  # fmt: skip
+    accelerate.state.PartialState._prepare_backend = lambda self, *_, **__: ("gloo", DistributedType.MULTI_GPU)
+    torch.distributed.init_process_group("gloo")
+    accelerate.state.PartialState.set_device = lambda self: setattr(self, "device", torch.device("cpu"))
+
+from vr1kit import grpo  # noqa: E402
+from vr1kit.data import Part, curate, read_coco, to_dataset  # noqa: E402
+from vr1kit.models import load_policy  # noqa: E402
+from vr1kit.settings import GrpoSettings  # noqa: E402
+
+
+def answers(self, prompt_ids, *_, **__):
+    rows = []
+    for k, ids in enumerate(prompt_ids):
+        generator = torch.Generator().manual_seed(sum(ids) + k % self.num_generations)
+        length = int(torch.randint(2, 9, (1,), generator=generator))
+        rows.append(torch.randint(30, 120, (length,), generator=generator).tolist())
+    return rows, None
+
+
+def score(self, completions, **_):
+    return [SimpleNamespace(dual_format=len(str(c)) % 5 / 5, recall=0.0, precision=0.0) for c in completions]
+
+
+grpo.VisionR1Trainer._generate_single_turn = answers
+grpo.Rewards._scores = score
+
+torch.manual_seed(0)
+policy = load_policy(checkpoint)
+examples, _ = curate({"toybox": read_coco(scenes / "annotations.json")}, [Part("d", ("toybox",), "detection", 8)], seed=0)
+dataset = to_dataset(examples, policy.write_boxes, scenes)
+settings = GrpoSettings(
+    steps=steps, prompts_per_step=4, num_generations=2, max_completion_length=8, learning_rate=1e-3, warmup_steps=0,
+    lr_scheduler="constant", save_steps=2, loss_type="dapo", beta=0.05,
+)  # fmt: skip
+folder.mkdir(parents=True, exist_ok=True)
+
+
+def log(row):
+    with open(folder / "log.jsonl", "a") as out:
+        out.write(json.dumps(row) + "\n")
+
+
+grpo.train_grpo(policy, dataset, scenes, settings, folder, log, show=False, save_to=folder / "model")
+if torch.distributed.is_initialized():
+    torch.distributed.destroy_process_group()

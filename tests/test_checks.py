@@ -1,0 +1,85 @@
+"""Refusals: one line, before any work, with the number to change."""
+
+from dataclasses import replace
+
+import pytest
+
+from vr1kit.checks import Refused, check_batch, check_lengths, check_memory, check_packages, check_versions
+from vr1kit.model_profiles import MODEL_PROFILES, get_model_profile
+from vr1kit.plan import GPUS, estimate
+from vr1kit.settings import Execution, GrpoSettings
+from vr1kit.shapes import build_config, count_parameters
+
+SETTINGS = GrpoSettings(prompts_per_step=6, num_generations=4, max_completion_length=10)
+
+
+def refusal(check, *arguments) -> str:
+    with pytest.raises(Refused) as error:
+        check(*arguments)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_batches():
+    check_batch(SETTINGS, 3)
+    assert "6 prompts x 4 generations = 24 rows" in (said := refusal(check_batch, SETTINGS, 5)) and "multiple of 5" in said
+    said = refusal(check_batch, replace(SETTINGS, execution=Execution(accumulation=8)), 4)
+    assert "= 32" in said and "multiple of 8" in said
+    assert "one process" in refusal(check_batch, replace(SETTINGS, credit="object"), 4)
+    check_batch(SETTINGS, 4)  # whole groups are not needed otherwise
+
+
+def test_lengths_by_hand():
+    words = lambda text: len(text.split())  # noqa: E731
+    assert check_lengths(SETTINGS, ["a b c", "a b c d e f g h i"], {"q w": 7}, words, 19) == (9, 10)
+    assert "has 11 tokens" in (said := refusal(check_lengths, SETTINGS, ["a b c d e f g h i j"], {"q": 1}, words, 99))
+    assert "set it to 11 or more" in said
+    said = refusal(check_lengths, SETTINGS, ["a"], {"q w": 7}, words, 18)
+    assert "9 tokens" in said and "at most 9" in said
+    assert "lower max_pixels" in refusal(check_lengths, SETTINGS, ["a b c"], {"q w": 16}, words, 20)
+
+
+def test_a_gpu_that_is_too_small_is_told_before_loading():
+    p = get_model_profile("qwen2.5-vl-7b")
+    config = build_config(p.shape)
+    plan = estimate(config, count_parameters(config), p.settings, p.lengths, dtype=p.dtype, gpu=GPUS["rtx4090"])
+    said = refusal(check_memory, plan, GPUS["rtx4090"], p.name)
+    assert "this one has 24" in said and "optimizer" in said and "lora_rank" in said
+
+
+def test_packages_that_a_field_needs(monkeypatch):
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    check_packages(Execution())
+    assert "trackers asks for wandb" in refusal(check_packages, Execution(trackers=("wandb",)))
+    assert "pip install vllm" in refusal(check_packages, Execution(vllm="colocate"))
+
+
+def test_versions():
+    check_versions({"torch": "1"}, {"torch": "1", "trl": "2"}, "here")
+    assert "trl 1 then, 2 now" in refusal(check_versions, {"trl": "1"}, {"trl": "2"}, "here")
+
+
+@pytest.mark.parametrize("name", [n for n, p in MODEL_PROFILES.items() if p.shape])
+def test_every_profile_fits_its_hardware_and_says_what_it_is(name):
+    p = get_model_profile(name)
+    config = build_config(p.shape)
+    plan = estimate(
+        config, count_parameters(config), p.settings, p.lengths, dtype=p.dtype, quantize=p.quantize, sharding=p.sharding,
+        processes=p.gpus, gpu=GPUS[p.gpu],
+    )  # fmt: skip
+    check_memory(plan, GPUS[p.gpu], name)
+    check_batch(p.settings, p.gpus)
+    assert p.settings.steps * plan.step_seconds / 3600 == pytest.approx(p.hours, rel=0.1)
+    assert p.aims_at and name in p.command and p.lengths.completion == p.settings.max_completion_length
+
+
+def test_the_papers_numbers():
+    s = get_model_profile("qwen2.5-vl-7b").settings
+    assert (s.prompts_per_step, s.num_generations, s.beta, s.learning_rate) == (16, 4, 0.2, 1e-6)
+
+
+def test_an_unknown_profile_is_refused():
+    with pytest.raises(ValueError, match="model profile 'x' is not known; take one of: tiny"):
+        get_model_profile("x")

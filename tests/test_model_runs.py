@@ -1,0 +1,99 @@
+"""`vr1kit plan`, `train` and `evaluate` end to end on the package's own policy, and every refusal in one line."""
+
+import json
+
+import pytest
+
+from vr1kit import cli
+from vr1kit.model_runs import change_settings
+from vr1kit.runs import open_run
+from vr1kit.settings import Execution, GrpoSettings
+
+SMALL = ["-p", "steps", "2", "-p", "prompts_per_step", "2", "-p", "num_generations", "2", "-p", "save_steps", "1"]
+
+
+@pytest.fixture(autouse=True)
+def runs_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("VR1KIT_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def complaint(capsys, *words: str) -> str:
+    capsys.readouterr()  # progress bars of what ran before
+    assert cli.main([str(w) for w in words]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1, said
+    return said
+
+
+def test_train_then_again_then_evaluate(toybox_folder, capsys, runs_folder):
+    words = ["train", "--profile", "tiny", "--data", str(toybox_folder), *SMALL]
+    assert cli.main(words) == 0
+    step = open_run("models").find("training/tiny-grpo")
+    assert step.state() == "done" and [r["step"] for r in step.read_log()] == [1, 2]
+    before = (step.path / "model" / "model.safetensors").stat().st_mtime
+    assert cli.main(words) == 0 and (step.path / "model" / "model.safetensors").stat().st_mtime == before
+    capsys.readouterr()
+    test = ["evaluate", "--model", str(step.path / "model"), "--data", str(toybox_folder), "--max-new-tokens", "40"]
+    assert cli.main(test) == 0
+    first = capsys.readouterr().out
+    assert "toybox, protocol all, 8 pictures" in first and "AP50" in first
+    folder = next((runs_folder / "models" / "answers").iterdir())
+    kept = (folder / "answers-0.jsonl").read_text().splitlines()
+    assert len(kept) == 8 and json.loads((folder / "scorecard.json").read_text())["queries"] == 8
+    assert cli.main(test) == 0 and capsys.readouterr().out == first  # found, not asked again
+    assert (folder / "answers-0.jsonl").read_text().splitlines() == kept
+
+
+def test_sft_takes_the_same_command(toybox_folder):
+    words = ["train", "--profile", "tiny", "--method", "sft", "--data", str(toybox_folder), "-p", "batch", "4"]
+    assert cli.main(words) == 0
+    assert open_run("models").find("training/tiny-sft").state() == "done"
+
+
+def test_bad_input_is_refused_before_any_work(toybox_folder, capsys, runs_folder):
+    train = ["train", "--profile", "tiny", "--data", toybox_folder]
+    assert "no setting 'stps'; there are: steps" in complaint(capsys, *train, "-p", "stps", 3)
+    assert "model profile 'huge' is not known" in complaint(capsys, "train", "--profile", "huge", "--data", toybox_folder)
+    assert "needs --data" in complaint(capsys, "train", "--profile", "tiny")
+    said = complaint(capsys, *train, "-p", "prompts_per_step", 3, "-p", "execution.accumulation", 16)
+    assert "3 prompts x 8 generations = 24 rows" in said and "multiple of 2" in said
+    said = complaint(capsys, *train, "-p", "max_completion_length", 10)
+    assert "max_completion_length is 10; set it to" in said
+    said = complaint(capsys, *train, "-p", "max_completion_length", 2000)
+    assert "the model's context is 1024; set max_completion_length to at most" in said
+    assert "loss_type must be one of 'grpo', 'dr_grpo', 'dapo'" in complaint(capsys, *train, "-p", "loss_type", "ppo")
+    assert "no such folder" in complaint(capsys, *train, "--model", "nowhere")
+    assert not (runs_folder / "models" / "training").exists()
+
+
+def test_a_checkpoint_of_other_settings_or_versions_is_refused(toybox_folder, capsys):
+    words = ["train", "--profile", "tiny", "--data", str(toybox_folder), *SMALL]
+    assert cli.main(words) == 0
+    step = open_run("models").find("training/tiny-grpo")
+    record = json.loads((step.path / "manifest.json").read_text())
+    (step.path / "manifest.json").unlink()  # as if it had been killed after the last checkpoint
+    (step.path / "attempt.json").write_text(json.dumps({**record, "started": 0, "earlier_seconds": 0}))
+    said = complaint(capsys, *words, "-p", "learning_rate", "1e-5")
+    assert "learning_rate 0.0001 then, 1e-05 now" in said and "--label" in said
+    record["config"]["versions"]["trl"] = "0.1"
+    (step.path / "attempt.json").write_text(json.dumps({**record, "started": 0, "earlier_seconds": 0}))
+    said = complaint(capsys, *words)
+    assert "trl 0.1 then" in said and "install those versions" in said
+
+
+def test_plan_says_what_a_profile_needs(capsys):
+    assert cli.main(["plan", "--profile", "qwen2.5-vl-7b"]) == 0
+    said = capsys.readouterr().out
+    assert "8 x h100-80" in said and "optimizer" in said and "fits" in said and "26.6" in said and "not measured" in said
+    assert cli.main(["plan", "--profile", "qwen2.5-vl-7b-lora", "--gpu", "rtx4090"]) == 0
+    assert "does NOT fit" in capsys.readouterr().out
+    assert "GPU 'abacus' is not known" in complaint(capsys, "plan", "--profile", "qwen2.5-vl-7b", "--gpu", "abacus")
+    assert "runs on a CPU" in complaint(capsys, "plan", "--profile", "tiny")
+
+
+def test_settings_change_by_name():
+    changed = change_settings(GrpoSettings(), {"steps": 3, "execution.accumulation": 4, "execution.trackers": ["wandb"]})
+    assert changed.steps == 3 and changed.execution == Execution(accumulation=4, trackers=("wandb",))
+    with pytest.raises(ValueError, match="trackers must be one of 'tensorboard'"):
+        change_settings(GrpoSettings(), {"execution.trackers": ["paper"]})

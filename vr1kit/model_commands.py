@@ -1,0 +1,173 @@
+"""Subcommands for real models: plan, train, evaluate. Declared here, listed in `vr1kit.cli`; heavy imports only where they run."""
+
+import argparse
+import importlib.util
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def add_subcommand(subcommands: Any, name: str, run: Any, summary: str, examples: str) -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = subcommands.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=examples, formatter_class=raw
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(run_subcommand=run)
+    return parser
+
+
+def parse_value(text: str) -> Any:
+    """JSON if it is JSON (1e-6, true, [1, 2]), else the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def add_plan(subcommands: Any) -> None:
+    parser = add_subcommand(subcommands, "plan", run_plan, "say what a real model's profile needs: memory by part, tokens, time", """\
+examples:
+  vr1kit plan --profile qwen2.5-vl-7b
+  vr1kit plan --profile qwen2.5-vl-7b-lora --gpu rtx4090 -p execution.accumulation 16
+  vr1kit plan --profile qwen2.5-vl-3b-lora --model PATH --data FOLDER      # with the lengths of your data
+
+Nothing is loaded but configuration and data. An estimate: see vr1kit/plan.py.""")  # fmt: skip
+    _add_request(parser)
+    parser.add_argument("--gpu", metavar="NAME", help="rtx4090, a100-80 or h100-80 (the profile's)")
+
+
+def add_train(subcommands: Any) -> None:
+    parser = add_subcommand(subcommands, "train", run_train, "train a real model on a dataset, in one process or many", """\
+examples:
+  vr1kit train --profile tiny --data runs/tiny/data/scenes/train/toybox
+  vr1kit train --profile qwen2.5-vl-3b-lora --model PATH --data coco --split train2017
+  vr1kit train --profile qwen2.5-vl-7b --data coco --split train2017 --processes 8 \\
+      --accelerate configs/accelerate/fsdp2.yaml
+  accelerate launch --config_file configs/accelerate/multi_node.yaml -m vr1kit.cli train --profile qwen2.5-vl-7b --data coco
+
+The batch, the lengths and the GPU's memory are checked before anything is loaded. The same command
+continues what was interrupted, also on another number of processes. Results: runs/RUN/training/LABEL.""")  # fmt: skip
+    _add_request(parser)
+    parser.add_argument("--method", choices=("grpo", "sft"), default="grpo", help="the method or the baseline (grpo)")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes on this machine (1)")
+    parser.add_argument("--accelerate", type=Path, metavar="FILE", help="start them by accelerate with this configuration")
+
+
+def _add_request(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", required=True, metavar="NAME", help="see `vr1kit profiles`")
+    parser.add_argument("--model", metavar="PATH", help="a folder or a hub name (the profile's)")
+    parser.add_argument("--revision", metavar="COMMIT", help="pins a hub model")
+    parser.add_argument("--family", metavar="NAME", help="griffon, for models that answer in plain text (by the model's class)")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="a detection dataset in any known format")
+    parser.add_argument("--split", metavar="NAME", help="which split of it")
+    parser.add_argument("--run", default="models", metavar="NAME", help="folder under runs/ (models)")
+    parser.add_argument("--label", default="", metavar="NAME", help="what to call the training (profile and method)")
+    parser.add_argument(
+        "-p", "--setting", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="change a setting of the profile, such as steps 100 or execution.accumulation 4; repeatable",
+    )  # fmt: skip
+
+
+def _request(arguments: argparse.Namespace, method: str = "grpo"):
+    from vr1kit.model_profiles import get_model_profile
+    from vr1kit.model_runs import Request, change_settings
+    from vr1kit.settings import SftSettings
+
+    profile = get_model_profile(arguments.profile)
+    settings = profile.settings
+    if method == "sft":
+        settings = SftSettings(
+            learning_rate=2 * settings.learning_rate, batch=128 if profile.shape else 32, seed=settings.seed,  # paper: 2e-6, 128
+            lora_rank=settings.lora_rank, train_tower=settings.train_tower, execution=settings.execution,
+        )  # fmt: skip
+    if importlib.util.find_spec("tensorboard"):  # the tracker that needs no account; others by -p execution.trackers '["wandb"]'
+        settings = change_settings(settings, {"execution.trackers": ["tensorboard"]})
+    settings = change_settings(settings, {name: parse_value(text) for name, text in arguments.setting})
+    model = arguments.model or profile.model
+    return Request(
+        profile, model, arguments.data, arguments.split, method, arguments.family, arguments.revision, settings,
+        arguments.run, arguments.label,
+    )  # fmt: skip
+
+
+def run_plan(arguments: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from vr1kit import model_runs
+
+    request = _request(arguments)
+    profile = replace(request.profile, settings=request.settings)
+    name, gpu = model_runs.choose_hardware(profile, arguments.gpu)
+    config = None
+    if arguments.data:
+        prepared = model_runs.prepare(request, profile.gpus)
+        profile = replace(profile, lengths=prepared.lengths)
+    if arguments.model:
+        from vr1kit.models import load_policy
+
+        config = load_policy(arguments.model, weights=False).config
+    plan = model_runs.plan_profile(profile, gpu, profile.gpus, config)
+    print("\n".join(model_runs.describe_plan(profile, plan, name, gpu, profile.gpus)))
+    return 0
+
+
+def run_train(arguments: argparse.Namespace) -> int:
+    if arguments.data is None:
+        raise ValueError("train needs --data FOLDER, a detection dataset")
+    from vr1kit import model_runs
+    from vr1kit.launcher import follow, launch
+
+    request = _request(arguments, arguments.method)
+    processes = int(os.environ.get("WORLD_SIZE", arguments.processes))
+    prepared = model_runs.prepare(request, processes)
+    inside = "RANK" in os.environ  # started by accelerate, torchrun or ourselves
+    if not inside and (arguments.processes > 1 or arguments.accelerate):
+        log = prepared.step.run.path / "logs" / f"{request.step_name.split('/')[-1]}.log"
+        rows = follow(prepared.step.path / "log.jsonl")
+        launch(arguments.words, arguments.processes, log, arguments.accelerate, on_poll=rows)
+    else:
+        model_runs.train(prepared)
+    if os.environ.get("RANK", "0") == "0":
+        print(f"trained: {prepared.step.path / 'model'}")
+    return 0
+
+
+def add_evaluate(subcommands: Any) -> None:
+    parser = add_subcommand(subcommands, "evaluate", run_evaluate, "test a real model on a COCO-like set, shared over processes", """\
+examples:
+  vr1kit evaluate --model PATH --data coco --split val2017
+  vr1kit evaluate --model PATH --data odinw/pothole/valid --protocol present --processes 8
+
+Answers are kept picture by picture in runs/RUN/answers/LABEL: the same command continues, with any
+number of processes. Protocols: see vr1kit/protocols.py.""")  # fmt: skip
+    parser.add_argument("--model", required=True, metavar="PATH", help="a folder, a hub name or a base policy")
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="a detection dataset with a COCO file")
+    parser.add_argument("--split", metavar="NAME", help="which split of it")
+    parser.add_argument("--protocol", choices=("all", "present"), default="all", help="what is asked (all)")
+    parser.add_argument("--family", metavar="NAME", help="griffon, for models that answer in plain text")
+    parser.add_argument("--revision", metavar="COMMIT", help="pins a hub model")
+    parser.add_argument("--dtype", default="float32", help="float32 or bfloat16 (float32)")
+    parser.add_argument("--batch", type=int, default=16, metavar="N", help="questions at once and process (16)")
+    parser.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="limit of an answer (512, released code)")
+    parser.add_argument("--run", default="models", metavar="NAME", help="folder under runs/ (models)")
+    parser.add_argument("--label", default="", metavar="NAME", help="what to call the answers (model, set and protocol)")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes on this machine (1)")
+
+
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    from vr1kit.launcher import launch
+    from vr1kit.model_evaluation import answer_set, score_answers
+
+    rank, inside = int(os.environ.get("RANK", "0")), "RANK" in os.environ
+    if arguments.processes > 1 and not inside:
+        from vr1kit.runs import open_run
+
+        log = open_run(arguments.run).path / "logs" / "evaluate.log"
+        launch(arguments.words, arguments.processes, log)
+    else:
+        answer_set(arguments, rank, int(os.environ.get("WORLD_SIZE", "1")))
+    if not inside:
+        print("\n".join(score_answers(arguments)))
+    return 0
