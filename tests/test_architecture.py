@@ -17,7 +17,7 @@ ORDER = (
     "prompts", "families", "backgrounds", "sprites", "scenes", "records", "folders", "images", "coco", "odinw", "voc", "yolo", "phrase_sets", "hub_sets", "readers", "filters", "data", "scoring", "probes", "tokens", "confidence", "protocols",  # what there is to see and to ask
     "credit", "settings", "profiles", "jobs",  # how much of it, and by which rules
     "tiny", "models", "shapes", "instruction", "pretrain", "decoding", "plan", "model_profiles", "checks", "monitor", "training", "grpo", "sft",  # who answers, and how it learns
-    "intervals", "evaluate", "outcomes", "errors", "scorecard", "asking", "export", "shards", "study", "workers", "model_runs", "model_evaluation", "launcher", "publish", "results",  # what came of it
+    "intervals", "evaluate", "outcomes", "errors", "scorecard", "asking", "export", "answer_files", "study", "workers", "model_runs", "model_evaluation", "launcher", "publish", "results",  # what came of it
     "tables", "summary", "style", "pictures", "method_figures", "figures", "page", "report",  # and how it is shown
     "terminal", "reproduce", "refresh", "model_commands", "cli",  # how it is started
 )  # fmt: skip

@@ -14,7 +14,7 @@ from vr1kit.protocols import Plan, merge_answers, plan_queries
 from vr1kit.readers import open_dataset
 from vr1kit.runs import check_name, open_run
 from vr1kit.scorecard import score_set
-from vr1kit.shards import answer_share, list_missing, question_key, read_shards
+from vr1kit.answer_files import answer_share, list_missing, question_key, read_answers
 
 
 def _questions(request: Any) -> tuple[Plan, list[str], list[str], Path]:
@@ -71,7 +71,7 @@ def score_answers(request: Any) -> list[str]:
 
     plan, paths, prompts, folder = _questions(request)
     keys = [question_key(*pair) for pair in zip(paths, prompts, strict=True)]
-    answers = read_shards(folder, keys)
+    answers = read_answers(folder, keys)
     if len(answers) < len(keys):
         raise ValueError(f"{folder}: {len(keys) - len(answers)} of {len(keys)} answers are missing; give the same command again")
     policy = load_policy(request.model, revision=request.revision, family=request.family, weights=False)

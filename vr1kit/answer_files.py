@@ -18,7 +18,7 @@ def question_key(image_path: str, prompt: str) -> str:
     return digest([Path(image_path).name, prompt])[:16]
 
 
-def read_shards(folder: Path, keys: Sequence[str]) -> dict[int, str]:
+def read_answers(folder: Path, keys: Sequence[str]) -> dict[int, str]:
     """Answers that are there, by place. A last line cut short by a kill is left out. Raises ValueError for other questions."""
     found: dict[int, str] = {}
     for path in sorted(Path(folder).glob("answers-*.jsonl")):
@@ -66,5 +66,5 @@ def answer_share(
 
 def list_missing(image_paths: Sequence[str], prompts: Sequence[str], folder: Path) -> list[int]:
     """Places of the questions without an answer."""
-    there = read_shards(folder, [question_key(*pair) for pair in zip(image_paths, prompts, strict=True)])
+    there = read_answers(folder, [question_key(*pair) for pair in zip(image_paths, prompts, strict=True)])
     return [i for i in range(len(prompts)) if i not in there]

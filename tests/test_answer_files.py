@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vr1kit.shards import answer_share, list_missing, question_key, read_shards
+from vr1kit.answer_files import answer_share, list_missing, question_key, read_answers
 
 PATHS = [f"pictures/{k}.png" for k in range(10)]
 PROMPTS = [f"find {'x' * (k % 3)}" for k in range(10)]
@@ -33,7 +33,7 @@ def test_all_processes_together_answer_everything_once(tmp_path, processes):
     model, missing = Model(), list_missing(PATHS, PROMPTS, tmp_path)
     for rank in range(processes):
         answer_share(model, PATHS, PROMPTS, tmp_path, rank, processes, batch=2, missing=missing)
-    assert read_shards(tmp_path, KEYS) == EXPECTED and sorted(model.asked) == PATHS
+    assert read_answers(tmp_path, KEYS) == EXPECTED and sorted(model.asked) == PATHS
 
 
 def test_an_interrupted_evaluation_continues_on_another_number_of_processes(tmp_path):
@@ -45,7 +45,7 @@ def test_an_interrupted_evaluation_continues_on_another_number_of_processes(tmp_
     model = Model()
     for rank in range(3):
         answer_share(model, PATHS, PROMPTS, tmp_path, rank, 3, batch=2, missing=missing)
-    assert read_shards(tmp_path, KEYS) == EXPECTED and model.asked == [PATHS[missing[0]]]
+    assert read_answers(tmp_path, KEYS) == EXPECTED and model.asked == [PATHS[missing[0]]]
 
 
 def test_a_line_cut_short_is_answered_again(tmp_path):
@@ -54,7 +54,7 @@ def test_a_line_cut_short_is_answered_again(tmp_path):
     file.write_bytes(file.read_bytes()[:-10])
     assert len(list_missing(PATHS, PROMPTS, tmp_path)) == 1
     answer_share(Model(), PATHS, PROMPTS, tmp_path)
-    assert read_shards(tmp_path, KEYS) == EXPECTED
+    assert read_answers(tmp_path, KEYS) == EXPECTED
 
 
 def test_answers_to_other_questions_are_refused(tmp_path):
