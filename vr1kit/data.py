@@ -10,6 +10,7 @@ Deviations from the paper's 49K mix: same three parts in the same proportions (6
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from vr1kit.coco import read_coco
-from vr1kit.filters import Limits, find_reasons, is_hard
+from vr1kit.columns import iterate_batches, unpack_boxes
+from vr1kit.filters import Limits, find_batch_reasons, find_hard, name_first
 from vr1kit.images import open_image
 from vr1kit.prompts import ask_detection, ask_grounding, sort_left_to_right
 from vr1kit.records import BadRecord, DataError, DetectionSet, Record
@@ -107,23 +109,24 @@ class Part:
 
 
 class _Pool:
-    """Records of one source by kind, each taken once."""
+    """Records of one source by kind, each taken once; places in the set are held, not records."""
 
-    def __init__(self, records: Sequence[Record], any_empty: bool):
-        self._kinds: dict[str, list[Record]] = {
-            "any": [r for r in records if r.labels or any_empty],
-            "hard": [r for r in records if is_hard(r)],
-            "easy": [r for r in records if r.labels and not is_hard(r)],
-            "empty": [r for r in records if not r.labels],
-        }
+    def __init__(self, records: Sequence[Record], kept: np.ndarray, kinds: Mapping[str, np.ndarray], any_empty: bool):
+        """`kept` are places in order of taking, `kinds` whether each record of the set is "hard" or "empty", (N,) each."""
+        hard, empty = kinds["hard"][kept], kinds["empty"][kept]
+        self._records = records
+        self._places = {
+            "any": list(kept if any_empty else kept[~empty]), "hard": list(kept[hard]),
+            "easy": list(kept[~hard & ~empty]), "empty": list(kept[empty]),
+        }  # fmt: skip
         self._taken: set[int] = set()
 
     def take(self, kind: str) -> Record | None:
-        while records := self._kinds[kind]:
-            record = records.pop()
-            if id(record) not in self._taken:
-                self._taken.add(id(record))
-                return record
+        while places := self._places[kind]:
+            place = int(places.pop())
+            if place not in self._taken:
+                self._taken.add(place)
+                return self._records[place]
         return None
 
 
@@ -148,15 +151,21 @@ def curate(
     usable: dict[str, _Pool] = {}
     dropped = []
     for name, data in sets.items():
-        kept = []
-        for record in data.records:
-            reasons = find_reasons(record, limits, data.phrases)
-            empty = negatives and reasons == ("too few",) and not record.labels and not record.ignored
-            if not reasons or empty:
-                kept.append(record)
-            else:
-                dropped.append({"source": name, "image_id": record.image_id, "reason": reasons[0]})
-        usable[name] = _Pool([kept[i] for i in rng.permutation(len(kept))], limits.min_instances == 0)
+        kept, kinds = [], {"hard": [np.zeros(0, bool)], "empty": [np.zeros(0, bool)]}
+        for batch in iterate_batches(data.records):
+            first, found = sum(map(len, kinds["hard"])), find_batch_reasons(batch, limits, data.phrases)
+            kinds["hard"].append(find_hard(batch))
+            kinds["empty"].append(np.diff(unpack_boxes(batch)[1]) == 0)
+            empty = kinds["empty"][-1] & (np.asarray(batch.column("ignored")) == 0) & negatives
+            for place, reason in enumerate(name_first(found)):
+                others = sum(bool(mask[place]) for mask in found.values())
+                if not reason or (empty[place] and reason == "too few" and others == 1):
+                    kept.append(first + place)
+                else:
+                    image_id = json.loads(batch.column("image_id")[place].as_py())
+                    dropped.append({"source": name, "image_id": image_id, "reason": reason})
+        shuffled = np.asarray(kept, int)[rng.permutation(len(kept))]
+        usable[name] = _Pool(data.records, shuffled, {k: np.concatenate(v) for k, v in kinds.items()}, limits.min_instances == 0)
     examples = []
     for part in parts:
         for source in part.sources:
