@@ -29,7 +29,7 @@ import pyarrow as pa
 
 from vr1kit.records import DataError, DetectionSet, Faults, Record
 
-ROWS = 8192  # pictures in a batch; ours: some megabytes
+ROWS = 4096  # pictures in a batch; ours: some megabytes
 BOXES = pa.list_(pa.list_(pa.float64(), 4))
 SCHEMA = pa.schema(
     [
