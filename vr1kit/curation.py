@@ -26,7 +26,7 @@ from vr1kit.cards import Statistics, write_card
 from vr1kit.columns import ROWS, Stream, describe_set, pack_boxes, to_records, unpack_boxes
 from vr1kit.data import Part, ask, curate
 from vr1kit.engines import map_batches
-from vr1kit.filters import Limits, find_batch_reasons, name_first
+from vr1kit.filters import Limits, judge
 from vr1kit.prompts import ask_detection
 from vr1kit.records import DataError, DetectionSet
 from vr1kit.shards import CURATED, SHARD_ROWS, to_curated, write_shards
@@ -89,16 +89,11 @@ def judge_batch(
     batch: pa.RecordBatch, curation: Curation, task: str, prompt: str, phrases: bool, root: str | None = None
 ) -> pa.RecordBatch:
     """A batch of records as examples, with a reason for each that should be left out: `JUDGED`. Looks at each record alone."""
-    found = find_batch_reasons(batch, curation.limits, phrases)
-    reasons = np.asarray([*name_first(found), ""], dtype=object)[:-1]
+    reasons = judge(batch, curation.limits, phrases, curation.negatives and task == "detection")
     boxes, offsets = unpack_boxes(batch)
-    if curation.negatives and task == "detection":
-        others = sum((mask.astype(int) for mask in found.values()), np.zeros(batch.num_rows, int))
-        empty = (np.diff(offsets) == 0) & (np.asarray(batch.column("ignored")) == 0)
-        reasons[empty & (reasons == "too few") & (others == 1)] = ""
     asked = _ask_detection(batch, prompt, boxes, offsets) if task == "detection" else _ask_grounding(batch, curation.seed)
     asked = asked.set_column(0, "image_path", _shorten_paths(asked.column("image_path"), root))
-    return pa.RecordBatch.from_arrays([*asked.columns, pa.array(reasons.tolist(), pa.string())], schema=JUDGED)
+    return pa.RecordBatch.from_arrays([*asked.columns, pa.array(reasons, pa.string())], schema=JUDGED)
 
 
 def _ask_detection(batch: pa.RecordBatch, prompt: str, boxes: np.ndarray, offsets: np.ndarray) -> pa.RecordBatch:

@@ -7,7 +7,7 @@ limit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,10 +83,14 @@ def find_batch_reasons(batch: RecordBatch, limits: Limits = Limits(), phrases: b
     return found
 
 
-def name_first(found: Mapping[str, np.ndarray]) -> list[str]:
-    """The first reason of each record, "" where there is none."""
-    if not found:
-        return []
+def judge(batch: RecordBatch, limits: Limits = Limits(), phrases: bool = False, keep_empty: bool = False) -> list[str]:
+    """The first reason against each record, "" where there is none. `keep_empty` lets pictures pass that have nothing in them, no crowd
+    either: the negatives of detection.
+    """
+    found = find_batch_reasons(batch, limits, phrases)
+    if keep_empty:
+        empty = np.diff(unpack_boxes(batch)[1]) == 0
+        found["too few"] = found["too few"] & ~(empty & (np.asarray(batch.column("ignored")) == 0))
     masks = np.vstack(list(found.values()))  # (reasons, N)
     names = np.asarray([*found, ""], dtype=object)
     return names[np.where(masks.any(axis=0), masks.argmax(axis=0), len(found))].tolist()
