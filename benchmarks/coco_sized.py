@@ -87,12 +87,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for form in ("boxes", "polygons"):
             once, more = (write_coco(Path(folder) / f"{form}{n}.json", n, form == "polygons") for n in (1, 4))
-            for label, run, path in (("pycocotools", "pycocotools", once), ("vr1kit", "vr1kit", once), ("vr1kit x 4", "vr1kit", more)):
+            for label, run, path in (
+                ("pycocotools", "pycocotools", once),
+                ("vr1kit", "vr1kit", once),
+                ("vr1kit x 4", "vr1kit", more),
+            ):
                 seconds, megabytes = (float(np.median(v)) for v in zip(*(measure(run, path) for _ in range(RUNS)), strict=True))
                 rows.append({"file": form, "file_mb": round(path.stat().st_size / 1e6), "path": label,
                              "seconds": round(seconds, 2), "peak_mb": round(megabytes)})  # fmt: skip
                 base = next(row for row in rows if row["file"] == form)
-                rows[-1] |= {key: round(rows[-1][of] / base[of], 2) for key, of in (("times_seconds", "seconds"), ("times_peak", "peak_mb"))}
+                rows[-1] |= {
+                    key: round(rows[-1][of] / base[of], 2)
+                    for key, of in (("times_seconds", "seconds"), ("times_peak", "peak_mb"))
+                }
                 print(rows[-1], flush=True)
             more.unlink()
     with open(Path(__file__).with_suffix(".csv"), "w", newline="") as out:

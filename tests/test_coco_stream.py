@@ -110,7 +110,9 @@ def test_memory_does_not_grow_with_the_boxes(tmp_path):
     import tracemalloc
 
     def peak(times):
-        boxes = [annotation(k, 1 + k % (100 * times), bbox=[1, 2, 3.25, 4], segmentation=[[0.5] * 60]) for k in range(20_000 * times)]
+        boxes = [
+            annotation(k, 1 + k % (100 * times), bbox=[1, 2, 3.25, 4], segmentation=[[0.5] * 60]) for k in range(20_000 * times)
+        ]
         path = write_coco(tmp_path, images=[image(k + 1) for k in range(100 * times)], annotations=boxes, file=f"{times}.json")
         del boxes
         stream = stream_coco(path)

@@ -125,7 +125,9 @@ def _describe(numbers: Mapping[str, Any], about: Mapping[str, Any], sources: Seq
         lines += [f"{missing} pictures of the sample could not be opened.", ""]
     shown = list(numbers["labels"].items())
     lines += ["| label | boxes |", "|---|---:|", *(f"| {_cell(name)} | {n:,} |" for name, n in shown[:SHOWN])]
-    lines += [f"| {len(shown) - SHOWN} more, see card.json | {sum(n for _, n in shown[SHOWN:]):,} |"] if len(shown) > SHOWN else []
+    lines += (
+        [f"| {len(shown) - SHOWN} more, see card.json | {sum(n for _, n in shown[SHOWN:]):,} |"] if len(shown) > SHOWN else []
+    )
     lines += ["", "How it was made:", "", *(f"- {key}: `{value}`" for key, value in about.items())]
     return "\n".join([*lines, "", "Boxes are corners in pixels of the stored pictures, right and bottom edges exclusive.", ""])
 
@@ -165,7 +167,11 @@ def _draw_histograms(statistics: Statistics) -> Image.Image:
     names = ["0", *(f"{side:.0f}" for side in SIDES)]
     labels = [n for _, n in statistics.labels.most_common()]
     charts = (
-        (f"pictures by number of boxes (hard: above {HARD_ABOVE})", instances, {0: "0", HARD_ABOVE: str(HARD_ABOVE), most: str(most)}),
+        (
+            f"pictures by number of boxes (hard: above {HARD_ABOVE})",
+            instances,
+            {0: "0", HARD_ABOVE: str(HARD_ABOVE), most: str(most)},
+        ),
         ("boxes by square root of their area, px", statistics.sides.tolist(), dict(enumerate(names))),
         (f"boxes of each of {len(labels)} labels, by frequency", labels, {}),
     )

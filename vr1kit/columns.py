@@ -183,4 +183,3 @@ def write_stream(stream: Stream, path: str | os.PathLike) -> DetectionSet:
         for batch in stream.batches:
             writer.write_batch(batch)
     return stream.faults.to_set(stream.name, RecordTable.open(path), stream.categories, stream.phrases, stream.annotations)
-

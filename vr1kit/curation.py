@@ -63,7 +63,9 @@ def curate_stream(
     if stream.phrases and task != "grounding":
         raise DataError(f"'{stream.name}' has phrases for some objects only, nobody can ask for all; curate it for grounding")
     prompt = ask_detection(list(stream.categories))
-    function = functools.partial(judge_batch, curation=curation, task=task, prompt=prompt, phrases=stream.phrases, root=_text(root))
+    function = functools.partial(
+        judge_batch, curation=curation, task=task, prompt=prompt, phrases=stream.phrases, root=_text(root)
+    )
     statistics, dropped, leaked = Statistics(), Counter(), pa.array(sorted(exclude), pa.string())
 
     def keep() -> Iterator[pa.RecordBatch]:

@@ -51,7 +51,9 @@ class _OnTable:
         return pa.Table.from_batches([self.function(batch) for batch in table.to_batches()])
 
 
-def _map_datasets(batches: Iterator[pa.RecordBatch], function: Function, processes: int, folder: Path) -> Iterator[pa.RecordBatch]:
+def _map_datasets(
+    batches: Iterator[pa.RecordBatch], function: Function, processes: int, folder: Path
+) -> Iterator[pa.RecordBatch]:
     import datasets
 
     source = folder / "in.arrow"
@@ -95,7 +97,9 @@ def _map_ray(batches: Iterator[pa.RecordBatch], function: Function, processes: i
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
-        rows = ray.data.read_parquet(files, columns=SCHEMA.names).map_batches(_OnTable(function), batch_format="pyarrow", batch_size=ROWS)
+        rows = ray.data.read_parquet(files, columns=SCHEMA.names).map_batches(
+            _OnTable(function), batch_format="pyarrow", batch_size=ROWS
+        )
         for table in rows.iter_batches(batch_size=ROWS, batch_format="pyarrow"):
             yield from table.select(schema.names).cast(schema).combine_chunks().to_batches()
     finally:

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-
 from pyarrow import RecordBatch
 
 from vr1kit.boxes import iou_matrix

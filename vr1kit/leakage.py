@@ -48,7 +48,14 @@ class Hashes:
 
     def save(self, path: str | os.PathLike) -> None:
         skipped = [f"{n} {reason}" for reason, n in self.skipped.items()]
-        np.savez(path, names=np.asarray(self.names, str), exact=self.exact, coarse=self.coarse, fine=self.fine, skipped=np.asarray(skipped, str))
+        np.savez(
+            path,
+            names=np.asarray(self.names, str),
+            exact=self.exact,
+            coarse=self.coarse,
+            fine=self.fine,
+            skipped=np.asarray(skipped, str),
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Hashes:
@@ -77,9 +84,8 @@ def hash_picture(path: str | os.PathLike) -> tuple[bytes, int, np.ndarray]:
     """(exact, coarse, fine) of one picture. Raises BadRecord."""
     if Path(path).is_file() and Path(path).stat().st_size > 8 * MAX_BYTES:
         raise BadRecord("too_large", f"has more than {8 * MAX_BYTES:,} bytes; is it a picture?")
-    with open_image(path) as header:
-        header.size  # noqa: B018: the header is checked before the file is read
-    content = Path(path).read_bytes()
+    with open_image(path):  # the header is checked before the file is read
+        content = Path(path).read_bytes()
     with open_image(io.BytesIO(content)) as image:
         if image.format in ("JPEG", "MPO"):
             image.draft("L", (68, 68))  # decodes an eighth where that is enough
@@ -180,7 +186,9 @@ def read_leaked(path: str | os.PathLike) -> set[str]:
         with open(path, encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise DataError(f"{path}: not a leakage report, its columns are not {', '.join(COLUMNS)}; write it with `vr1kit leakage`")
+                raise DataError(
+                    f"{path}: not a leakage report, its columns are not {', '.join(COLUMNS)}; write it with `vr1kit leakage`"
+                )
             return {row["train"] for row in reader}
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); give the report of `vr1kit leakage`") from None
@@ -194,5 +202,7 @@ def describe_matches(matches: Sequence[Match], train: Hashes, evaluations: Mappi
         exact = {match.evaluation for match in own if match.kind == "exact"}
         close = {match.evaluation for match in own} - exact
         share = (len(exact) + len(close)) / max(len(evaluation.names), 1)
-        lines.append(f"  {name}: {len(exact)} exact and {len(close)} perceptual matches of {len(evaluation.names):,} pictures ({share:.2%})")
+        lines.append(
+            f"  {name}: {len(exact)} exact and {len(close)} perceptual matches of {len(evaluation.names):,} pictures ({share:.2%})"
+        )
     return lines

@@ -46,7 +46,9 @@ def to_examples(batch: pa.RecordBatch, root: str | os.PathLike | None = None) ->
 
 
 # --- parquet ----------------------------------------------------------------------------------------------------------------
-def write_shards(batches: Iterable[pa.RecordBatch], folder: str | os.PathLike, shard_rows: int = SHARD_ROWS, split: str = "train") -> list[Path]:
+def write_shards(
+    batches: Iterable[pa.RecordBatch], folder: str | os.PathLike, shard_rows: int = SHARD_ROWS, split: str = "train"
+) -> list[Path]:
     """Write batches to folder/data, `shard_rows` a file. Row groups are of ROWS rows however the rows came, so that equal rows are equal
     files. Shards of an earlier set of this split are removed. Raises DataError if there are no rows.
     """
@@ -103,8 +105,7 @@ def read_shards(folder: str | os.PathLike, split: str = "train", rows: int = ROW
     for path in list_shards(folder, split):
         try:
             with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=rows):
-                    yield batch
+                yield from file.iter_batches(batch_size=rows)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path}: cannot be read ({error}); copy the file again") from None
 
@@ -121,7 +122,11 @@ def to_hub_dataset(data: DetectionSet | Sequence[Example], root: str | os.PathLi
     from datasets import Dataset
 
     if isinstance(data, DetectionSet):
-        batches = iterate_batches(data.records) if root is None else (to_batch(data.records[s : s + ROWS], root) for s in range(0, len(data.records), ROWS))
+        batches = (
+            iterate_batches(data.records)
+            if root is None
+            else (to_batch(data.records[s : s + ROWS], root) for s in range(0, len(data.records), ROWS))
+        )
         return Dataset(pa.Table.from_batches(batches, SCHEMA))
     return Dataset(pa.Table.from_batches([to_curated(data, root)]))
 
@@ -135,7 +140,11 @@ def from_hub_dataset(dataset: Dataset, root: str | os.PathLike | None = None, na
     labels: set[str] = set()
     for rows in table.select_columns(["labels"]).iter(ROWS):
         labels.update(pyarrow.compute.unique(rows.column("labels").combine_chunks().flatten()).to_pylist())
-    batches = (batch.cast(pa.schema([CURATED.field(c) for c in columns])) for rows in table.iter(ROWS) for batch in rows.combine_chunks().to_batches())
+    batches = (
+        batch.cast(pa.schema([CURATED.field(c) for c in columns]))
+        for rows in table.iter(ROWS)
+        for batch in rows.combine_chunks().to_batches()
+    )
     if root is not None:
         batches = (to_batch(to_records(batch, root)) for batch in batches)
     categories = {label: i for i, label in enumerate(sorted(labels), 1)}
