@@ -1,6 +1,6 @@
 """Curating annotations of the size of COCO train2017, beside what pycocotools takes merely to load them.
 
-    python benchmarks/coco_sized.py            # about four minutes and 3 GB of disk; writes benchmarks/coco_sized.csv
+    python benchmarks/coco_sized.py [RUNS]     # about eight minutes and 3 GB of disk; writes benchmarks/coco_sized.csv
 
 The file is generated: 118,287 pictures, 860,001 boxes of 80 categories in an order of their own, as COCO's are. `polygons` has an
 outline for each box, as the published file of 448 MB has; `boxes` has none. Each row is a process of its own; peak memory is its
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 PICTURES, BOXES, CATEGORIES = 118_287, 860_001, 80
-RUNS = 3  # of each row; the median counts
+RUNS = 3
 
 
 def write_coco(path: Path, times: int, polygons: bool, seed: int = 0) -> Path:
@@ -74,15 +74,15 @@ def run_vr1kit(path: Path, out: Path) -> None:
 
 
 def measure(run: str, path: Path) -> tuple[float, float]:
-    """(seconds, MB at the peak) of one fresh process, imports included."""
+    """(seconds of processor time, MB at the peak) of one fresh process."""
     with tempfile.TemporaryDirectory() as out:
-        began = time.perf_counter()
         words = [sys.executable, __file__, run, str(path), out]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
-        return time.perf_counter() - began, float(done.stdout.splitlines()[-1])
+        seconds, megabytes = map(float, done.stdout.splitlines()[-1].split())
+        return seconds, megabytes
 
 
-def main() -> None:
+def main(runs: int) -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for form in ("boxes", "polygons"):
@@ -92,7 +92,7 @@ def main() -> None:
                 ("vr1kit", "vr1kit", once),
                 ("vr1kit x 4", "vr1kit", more),
             ):
-                seconds, megabytes = (float(np.median(v)) for v in zip(*(measure(run, path) for _ in range(RUNS)), strict=True))
+                seconds, megabytes = (float(np.median(v)) for v in zip(*(measure(run, path) for _ in range(runs)), strict=True))
                 rows.append({"file": form, "file_mb": round(path.stat().st_size / 1e6), "path": label,
                              "seconds": round(seconds, 2), "peak_mb": round(megabytes)})  # fmt: skip
                 base = next(row for row in rows if row["file"] == form)
@@ -109,8 +109,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if len(sys.argv) > 2:
         {"pycocotools": run_pycocotools, "vr1kit": run_vr1kit}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
-        print(peak_mb())
+        print(time.process_time(), peak_mb())
     else:
-        main()
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else RUNS)

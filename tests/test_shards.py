@@ -30,9 +30,8 @@ def caches(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
 
 
-def examples(n=7, root=None):
-    found = [ask(record, ["cat", "dög"]) for record in make_set(n).records]
-    return found
+def examples(n=7):
+    return [ask(record, ["cat", "dög"]) for record in make_set(n).records]
 
 
 def as_plain(found):
@@ -123,8 +122,7 @@ def test_a_set_with_pictures_inside_is_read_like_any_other(tmp_path):
 
 def test_rows_from_elsewhere_are_not_trusted(tmp_path):
     draw(tmp_path)
-    outside = [e for e in examples(1)]
-    batch = to_curated(outside)
+    batch = to_curated(examples(1))
     batch = batch.set_column(0, "image_path", shards.pa.array(["/etc/passwd"]))
     write_shards([batch], tmp_path / "cur")
     with pytest.raises(DataError, match="leaves the folder"):
