@@ -34,7 +34,13 @@ def main() -> None:
     matches = find_matches(train, {"val": evaluation})
     seconds = time.process_time() - began
     kinds = [match.kind for match in matches]
-    row = {"train": TRAIN, "evaluation": EVALUATION, "seconds": round(seconds, 2), "exact": kinds.count("exact"), "perceptual": kinds.count("perceptual")}
+    row = {
+        "train": TRAIN,
+        "evaluation": EVALUATION,
+        "seconds": round(seconds, 2),
+        "exact": kinds.count("exact"),
+        "perceptual": kinds.count("perceptual"),
+    }
     print(row)
     write_csv_atomic(Path(__file__).with_suffix(".csv"), [row])
 

@@ -12,6 +12,7 @@ from vr1kit.columns import (
     RecordTable,
     iterate_batches,
     stream_set,
+    strip_root,
     to_batch,
     to_records,
     unpack_boxes,
@@ -23,7 +24,9 @@ from vr1kit.records import DataError, DetectionSet, Faults, Record
 
 def record(image_id, n=2, **changes):
     boxes = np.asarray([[10.0 * i + 0.1, 0, 10.0 * i + 8, 9] for i in range(n)]).reshape(-1, 4)
-    return Record(Path(f"set/{image_id}.png"), image_id, 400, 50, boxes, ("cat", "dög")[:n] + ("cat",) * (n - 2), "set", **changes)
+    return Record(
+        Path(f"set/{image_id}.png"), image_id, 400, 50, boxes, ("cat", "dög")[:n] + ("cat",) * (n - 2), "set", **changes
+    )
 
 
 def plain(records):
@@ -46,7 +49,8 @@ def test_records_come_back_as_they_were():
 @given(boxes=st.lists(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=4), max_size=5), cut=st.integers(0, 5))
 def test_boxes_keep_every_bit(boxes, cut):
     records = [
-        Record(Path("a"), i, 1, 1, np.asarray(each, float).reshape(-1, 4), ("x",) * len(each), "s") for i, each in enumerate(boxes)
+        Record(Path("a"), i, 1, 1, np.asarray(each, float).reshape(-1, 4), ("x",) * len(each), "s")
+        for i, each in enumerate(boxes)
     ]
     batch = to_batch(records).slice(cut)
     flat, offsets = unpack_boxes(batch)
@@ -68,8 +72,18 @@ def test_paths_may_be_relative_to_a_folder():
         to_batch(RECORDS[:1], "elsewhere")
 
 
+def test_roots_are_taken_off_however_they_are_spelled():
+    for root in ("a/b", "a/b/", "./a/b", Path("a/b")):
+        assert strip_root("a/b/c.png", root) == "c.png" and strip_root("a/bc.png", root) == "a/bc.png"
+    for root in (None, ".", ""):
+        assert strip_root("a/b", root) == "a/b"
+    assert strip_root("/a", "/") == "a"
+
+
 def make_set(n):
-    return DetectionSet("set", Path("x.json"), tuple(record(k, k % 4) for k in range(n)), {"cat": 1, "dög": 2}, skipped={"absent": 2}, clipped=3)
+    return DetectionSet(
+        "set", Path("x.json"), tuple(record(k, k % 4) for k in range(n)), {"cat": 1, "dög": 2}, skipped={"absent": 2}, clipped=3
+    )
 
 
 def test_a_set_on_disk_is_the_set(tmp_path, monkeypatch):

@@ -38,7 +38,9 @@ def as_plain(e):
 @pytest.mark.parametrize("seed", range(5))
 def test_a_batch_is_asked_as_record_by_record(seed):
     data = mixed_set(seed=seed)
-    judged = judge_batch(to_batch(data.records), Curation(), "detection", ask(data.records[1], list(data.categories)).prompt, False)
+    judged = judge_batch(
+        to_batch(data.records), Curation(), "detection", ask(data.records[1], list(data.categories)).prompt, False
+    )
     assert [as_plain(e) for e in to_examples(judged)] == [as_plain(ask(r, list(data.categories))) for r in data.records]
     assert judged.column("reason").to_pylist() == [judge(to_batch([r]), Limits())[0] for r in data.records]
 
@@ -90,6 +92,13 @@ def test_phrases_are_drawn_by_picture_not_by_place(tmp_path):
 def test_pictures_outside_the_root_are_named(tmp_path):
     with pytest.raises(DataError, match="set/0.png: the picture is not below elsewhere"):
         curate_stream(stream_set(mixed_set()), tmp_path, root="elsewhere")
+
+
+def test_pictures_to_leave_out_that_are_not_there_are_no_silent_success(tmp_path):
+    curate_stream(stream_set(mixed_set()), tmp_path, root="set", exclude=["1.png"])
+    assert 1 not in [e.record.image_id for e in stream_examples(tmp_path)]
+    with pytest.raises(DataError, match="none of the 1 pictures to leave out is in it, such as set/1.png; name the root"):
+        curate_stream(stream_set(mixed_set()), tmp_path, root="./set/", exclude=["set/1.png"])
 
 
 ENGINES = [pytest.param("datasets", 1), pytest.param("datasets", 2, marks=pytest.mark.slow)]

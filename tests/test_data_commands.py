@@ -159,7 +159,24 @@ def test_what_leaks_is_reported_and_left_out(scenes, tmp_path, capsys):
     assert cli.main(words) == 0
     assert "3 exact and 0 perceptual matches of 5 pictures (60.00%)" in capsys.readouterr().out
     for extra, pictures in (([], 9), (["--n", "9"], 9)):
-        assert cli.main(["curate", str(scenes / "train"), "--max-instances", "99", "--min-side-px", "1", "--exclude", str(report), "--out", str(tmp_path / "o"), *extra]) == 0
+        assert (
+            cli.main(
+                [
+                    "curate",
+                    str(scenes / "train"),
+                    "--max-instances",
+                    "99",
+                    "--min-side-px",
+                    "1",
+                    "--exclude",
+                    str(report),
+                    "--out",
+                    str(tmp_path / "o"),
+                    *extra,
+                ]
+            )
+            == 0
+        )
         names = {example.record.image_path.name for example in stream_examples(tmp_path / "o")}
         assert len(names) == pictures and not names & {f"toybox_{k:07}.png" for k in (9, 10, 11)}
     report.write_text("a,b\n1,2\n")
@@ -175,7 +192,10 @@ def test_the_doctor_names_the_space_and_its_exit_code_says_whether_all_is_well(s
         own = [each for each in coco["annotations"] if each["image_id"] == picture["id"]]
         scale = 1000 / picture["width"], 1000 / picture["height"]
         items = [
-            {"bbox_2d": [round(x * scale[0]), round(y * scale[1]), round((x + w) * scale[0]), round((y + h) * scale[1])], "label": names[each["category_id"]]}
+            {
+                "bbox_2d": [round(x * scale[0]), round(y * scale[1]), round((x + w) * scale[0]), round((y + h) * scale[1])],
+                "label": names[each["category_id"]],
+            }
             for each in own
             for x, y, w, h in [each["bbox"]]
         ]

@@ -35,7 +35,9 @@ def test_each_space_is_recognised(space):
     for other in CoordinateSpace:
         if other is not space:
             found = check_space(answers, other)
-            assert found.level == "problem" and found.remedy.startswith(f"read them with --coordinates {space.value.replace('_', '-')}")
+            assert found.level == "problem" and found.remedy.startswith(
+                f"read them with --coordinates {space.value.replace('_', '-')}"
+            )
 
 
 @settings(max_examples=60, deadline=None)
@@ -53,7 +55,16 @@ def test_noisy_answers_are_never_put_into_a_wrong_space(seed, space):
 
 
 def test_model_input_needs_a_size_or_a_processor():
-    told = Answer(1, answer(CoordinateSpace.MODEL_INPUT, QWEN.input_size(1280, 960), size=(1280, 960)).completion, 1, "a", (1280, 960), None, TRUTH, ("cat",) * 3)
+    told = Answer(
+        1,
+        answer(CoordinateSpace.MODEL_INPUT, QWEN.input_size(1280, 960), size=(1280, 960)).completion,
+        1,
+        "a",
+        (1280, 960),
+        None,
+        TRUTH,
+        ("cat",) * 3,
+    )
     assert "model-input could not be tried" in check_space([told]).what
     assert check_space([told], processor=QWEN).what.startswith("answers are in model-input")
 
@@ -71,7 +82,9 @@ def test_bounds_that_differ_are_named_with_a_case():
     small = Processor("served", None, 28, 56 * 56, 28 * 28 * 64)
     found = check_bounds(QWEN, small, [(100, 100), (640, 480)])
     assert found.level == "problem" and "1 of 2 pictures" in found.what
-    assert "640 x 480 becomes 644 x 476 in training and 252 x 196 in evaluation" in found.what  # by hand, from smart_resize's rule
+    assert (
+        "640 x 480 becomes 644 x 476 in training and 252 x 196 in evaluation" in found.what
+    )  # by hand, from smart_resize's rule
     assert found.remedy == "set min_pixels=3136 and max_pixels=401408 in evaluation"
     assert check_bounds(QWEN, QWEN, [SIZE]).level == "ok"
     assert "but not for these pictures" in check_bounds(QWEN, small, [(100, 100)]).what
@@ -94,7 +107,10 @@ def test_lengths_by_hand():
                    "The category set includes cat, dog.")  # fmt: skip
     assert check_length(data, QWEN, image + prompt, 99, words).level == "ok"
     found = check_length(data, QWEN, image + prompt - 1, 99, words)
-    assert found.level == "problem" and f"1 of 1 pictures with their prompts are longer than {image + prompt - 1} tokens" in found.what
+    assert (
+        found.level == "problem"
+        and f"1 of 1 pictures with their prompts are longer than {image + prompt - 1} tokens" in found.what
+    )
     assert "1 right answers are longer than 3 tokens" in check_length(data, QWEN, 999, 3, words).what
     assert "estimated" in check_length(data, QWEN, 999, 999).what
 

@@ -45,7 +45,9 @@ def test_the_mix_is_made_from_its_sources():
 
 
 def test_sets_become_one_source():
-    one = merge_sets("both", {"a": set_of("a", [1], ("cat", "dog")), "b": set_of("b", [2], ("dog", "ape"), skipped={"absent": 2})})
+    one = merge_sets(
+        "both", {"a": set_of("a", [1], ("cat", "dog")), "b": set_of("b", [2], ("dog", "ape"), skipped={"absent": 2})}
+    )
     assert one.categories == {"cat": 1, "dog": 2, "ape": 3} and len(one.records) == 2 and one.skipped == {"absent": 2}
     assert [r.source for r in one.records] == ["a", "b"]
     for sets in ({}, {"a": set_of("a", [1]), "b": set_of("b", [1], (), phrases=True)}):

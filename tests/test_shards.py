@@ -40,7 +40,9 @@ def as_plain(found):
 
 def test_examples_come_back_from_shards(tmp_path):
     paths = write_shards([to_curated(examples(5)), to_curated(examples(2))], tmp_path, shard_rows=3)
-    assert [path.name for path in paths] == [f"train-0000{k}-of-00003.parquet" for k in range(3)] and paths == list_shards(tmp_path)
+    assert [path.name for path in paths] == [f"train-0000{k}-of-00003.parquet" for k in range(3)] and paths == list_shards(
+        tmp_path
+    )
     assert as_plain(stream_examples(tmp_path)) == as_plain([*examples(5), *examples(2)])
     assert as_plain(to_examples(to_curated(examples()))) == as_plain(examples())
     assert [batch.num_rows for batch in read_shards(tmp_path, rows=2)] == [2, 1, 2, 1, 1]
@@ -130,7 +132,9 @@ def test_rows_from_elsewhere_are_not_trusted(tmp_path):
     wide = to_batch(RECORDS[:1])
     write_shards([wide.set_column(2, "width", shards.pa.array([999], shards.pa.int32()))], tmp_path / "wide")
     Image.new("RGB", (400, 50)).save(tmp_path / "set" / "7.png")
-    with pytest.raises(DataError, match="row 1 has width and height 999 x 50, its picture is 400 x 50; boxes are of another size"):
+    with pytest.raises(
+        DataError, match="row 1 has width and height 999 x 50, its picture is 400 x 50; boxes are of another size"
+    ):
         open_dataset(tmp_path / "wide", images=tmp_path)
 
 
@@ -154,4 +158,8 @@ def test_a_push_creates_a_private_repository_and_uploads_the_set_alone(tmp_path)
     assert push(tmp_path, "me/mix", api=hub) == "https://huggingface.co/datasets/me/mix"
     (_, repository, options), (_, upload) = hub.calls
     assert repository == "me/mix" and options == {"repo_type": "dataset", "private": True, "exist_ok": True}
-    assert upload["folder_path"] == str(tmp_path) and upload["repo_type"] == "dataset" and "data/*.parquet" in upload["allow_patterns"]
+    assert (
+        upload["folder_path"] == str(tmp_path)
+        and upload["repo_type"] == "dataset"
+        and "data/*.parquet" in upload["allow_patterns"]
+    )

@@ -94,6 +94,11 @@ def _relative(path: Path, root: str | os.PathLike | None) -> str:
         raise DataError(f"{path}: the picture is not below {root}; name a folder that holds all pictures") from None
 
 
+def strip_root(path: str, root: str | os.PathLike | None) -> str:
+    """The text of a path below `root` as relative to it; any other path as it is."""
+    return path if root is None or Path(root) == Path() else path.removeprefix(str(Path(root)).rstrip(os.sep) + os.sep)
+
+
 def to_records(batch: pa.RecordBatch, root: str | os.PathLike | None = None) -> list[Record]:
     """The records of a batch; `root` is put before relative paths."""
     cells = {name: batch.column(name).to_pylist() for name in SCHEMA.names if name not in ("boxes_xyxy_px",)}

@@ -66,12 +66,13 @@ def curate_stream(
     function = functools.partial(
         judge_batch, curation=curation, task=task, prompt=prompt, phrases=stream.phrases, root=_text(root)
     )
-    statistics, dropped, leaked = Statistics(), Counter(), pa.array(sorted(exclude), pa.string())
+    statistics, dropped, hits, leaked = Statistics(), Counter(), Counter(), pa.array(sorted(exclude), pa.string())
 
     def keep() -> Iterator[pa.RecordBatch]:
         for batch in map_batches(stream.batches, function, engine, processes):
             if len(leaked):
                 hit = pc.is_in(batch.column("image_path"), leaked)
+                hits["leaked"] += pc.sum(hit).as_py() or 0
                 reasons = pc.if_else(pc.and_(hit, pc.equal(batch.column("reason"), "")), "leaked", batch.column("reason"))
                 batch = batch.set_column(len(CURATED), "reason", reasons)
             reasons = batch.column("reason")
@@ -82,6 +83,9 @@ def curate_stream(
                 yield kept
 
     write_shards(keep(), out, shard_rows)
+    if len(leaked) and not hits["leaked"]:
+        what = f"'{stream.name}': none of the {len(leaked)} pictures to leave out is in it, such as {leaked[0]}"
+        raise DataError(f"{what}; name the root that the report was made with")
     dropped.pop("", None)
     about = {"curation": asdict(curation), "task": task, "root": _text(root)}
     return write_card(out, statistics, about, [{**describe_set(stream), "dropped": dict(dropped)}], root)
@@ -126,7 +130,7 @@ def _ask_grounding(batch: pa.RecordBatch, seed: int) -> pa.RecordBatch:
 
 
 def _shorten_paths(paths: pa.StringArray, root: str | None) -> pa.StringArray:
-    if root is None or not len(paths):
+    if root is None or root == "." or not len(paths):
         return paths
     prefix = root.rstrip(os.sep) + os.sep
     outside = pc.invert(pc.starts_with(paths, prefix))

@@ -79,7 +79,7 @@ def run_curate(arguments: argparse.Namespace) -> int:
     folders = _name_folders(arguments.sets)
     limits = Limits(**{field: value for field in LIMITS if (value := getattr(arguments, field)) is not None})
     places = [str(arguments.images or folder) for folder in folders.values()]
-    root = arguments.root or os.path.commonpath(places)
+    root = arguments.root or os.path.commonpath([os.path.normpath(place) for place in places])
     leaked = read_leaked(arguments.exclude) if arguments.exclude else set()
     chosen = arguments.n is not None or arguments.recipe
     for option in ("quotas", "hard", "balanced"):
@@ -136,13 +136,10 @@ def _leave_out(data: Any, leaked: set[str], root: str) -> Any:
     """The set without pictures that a leakage report names."""
     from dataclasses import replace
 
+    from vr1kit.columns import strip_root
     from vr1kit.records import DataError
 
-    kept = (
-        [r for r in data.records if r.image_path.as_posix().removeprefix(root.rstrip("/") + "/") not in leaked]
-        if leaked
-        else data.records
-    )
+    kept = [r for r in data.records if strip_root(str(r.image_path), root) not in leaked] if leaked else data.records
     if not len(kept):
         raise DataError(f"{data.annotations}: all pictures are in the leakage report; give other pictures")
     counts = {**data.skipped, **({"leaked": len(data.records) - len(kept)} if len(kept) < len(data.records) else {})}
@@ -171,6 +168,7 @@ A match is a reason to look: OUT has both paths and how many of 512 bits differ.
 
 
 def run_leakage(arguments: argparse.Namespace) -> int:
+    from vr1kit.columns import strip_root
     from vr1kit.leakage import Hashes, describe_matches, find_matches, hash_pictures, write_matches
     from vr1kit.readers import open_stream
 
@@ -178,7 +176,7 @@ def run_leakage(arguments: argparse.Namespace) -> int:
         names = [
             n for batch in open_stream(folder, split, arguments.on_error).batches for n in batch.column("image_path").to_pylist()
         ]
-        shown = [name.removeprefix(root.rstrip("/") + "/") for name in names] if root else names
+        shown = [strip_root(name, root) for name in names]
         return hash_pictures(names, shown, arguments.on_error, arguments.processes)
 
     train = hash_set(arguments.train, arguments.split, arguments.root or arguments.train)
