@@ -113,7 +113,9 @@ def test_every_engine_writes_the_same_bytes(tmp_path, monkeypatch, engine, proce
         monkeypatch.setattr(module, "ROWS", 7)
     files = {}
     for name, options in (("serial", {}), (engine, {"engine": engine, "processes": processes})):
-        curate_stream(stream_set(mixed_set(100)), tmp_path / name, Curation(Limits(min_side_px=0), seed=3), shard_rows=30, **options)
+        curate_stream(
+            stream_set(mixed_set(100)), tmp_path / name, Curation(Limits(min_side_px=0), seed=3), shard_rows=30, **options
+        )
         files[name] = [path.read_bytes() for path in list_shards(tmp_path / name)]
         files[name].append((tmp_path / name / "card.json").read_bytes())
     assert files["serial"] == files[engine] and len(files["serial"]) > 2

@@ -82,9 +82,8 @@ def test_bounds_that_differ_are_named_with_a_case():
     small = Processor("served", None, 28, 56 * 56, 28 * 28 * 64)
     found = check_bounds(QWEN, small, [(100, 100), (640, 480)])
     assert found.level == "problem" and "1 of 2 pictures" in found.what
-    assert (
-        "640 x 480 becomes 644 x 476 in training and 252 x 196 in evaluation" in found.what
-    )  # by hand, from smart_resize's rule
+    # by hand: the shrink is sqrt(640 * 480 / 50176) = 2.474, and 9.2 and 6.9 multiples of 28 are cut down
+    assert "640 x 480 becomes 644 x 476 in training and 252 x 168 in evaluation" in found.what
     assert found.remedy == "set min_pixels=3136 and max_pixels=401408 in evaluation"
     assert check_bounds(QWEN, QWEN, [SIZE]).level == "ok"
     assert "but not for these pictures" in check_bounds(QWEN, small, [(100, 100)]).what
