@@ -144,7 +144,7 @@ def read_hub(
     if columns >= REFCOCO_CORNERS or columns >= REFCOCO_SIDES:
         return _read_refcoco(tables, pictures, name, faults, corners=columns >= REFCOCO_CORNERS)
     known = ", nor ".join(f"{title} ({', '.join(sorted(needed))})" for title, needed in (
-        ("curated", SCHEMA.names), ("Vision-R1-Data", VISION_R1), ("RefCOCO", REFCOCO_CORNERS), ("RefCOCO", REFCOCO_SIDES)
+        ("Vision-R1-Data", VISION_R1), ("RefCOCO", REFCOCO_CORNERS), ("RefCOCO", REFCOCO_SIDES), ("curated", SCHEMA.names)
     ))  # fmt: skip
     raise DataError(f"{tables[0]}: has the columns {', '.join(sorted(columns))}: neither {known}; rename them")
 
