@@ -13,6 +13,7 @@ from typing import Any
 
 from vr1kit import __version__
 from vr1kit.model_commands import add_evaluate, add_plan, add_subcommand, add_train, parse_value
+from vr1kit.data_commands import DATA_COMMANDS
 
 DESCRIPTION = """\
 Vision-R1, reproduced from notebooks: vision-guided reinforcement learning for
@@ -26,6 +27,8 @@ examples:
   vr1kit profiles                           which profiles there are and what they need
   vr1kit score answers.jsonl --annotations coco.json    the rewards of your own model's answers
   vr1kit plan --profile qwen2.5-vl-7b       what a real model needs; then train, evaluate
+  vr1kit curate coco --split val --out mix  any detection dataset as curated instructions
+  vr1kit doctor coco.json --answers answers.jsonl       which coordinates are these, and what else is wrong
 
 `vr1kit SUBCOMMAND --help` says more about each."""
 
@@ -284,6 +287,8 @@ def build_parser() -> argparse.ArgumentParser:
     subcommands = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
     for add in SUBCOMMANDS:
         add(subcommands)
+    for add in DATA_COMMANDS:
+        add(subcommands, _add)
     return parser
 
 

@@ -92,29 +92,41 @@ def read_coco_folder(
 
     Raises DataError as `read_coco` does, and for pictures that are not there.
     """
-    folder = Path(folder)
+    path, choose = find_coco_file(Path(folder), split, images)
+    coco = _load(path)
+    names = [entry.get("file_name") for entry in coco["images"][:LOOKED_AT] if isinstance(entry, dict)]
+    return _read_parts(coco, path, choose(names), name or Path(folder).resolve().name, Faults(path, on_error))
+
+
+def find_coco_file(
+    folder: Path, split: str | None, images: str | os.PathLike | None
+) -> tuple[Path, Callable[[list[Any]], Callable[[Any], str]]]:
+    """(annotation file, how to find its pictures once some of their names are known). Raises DataError."""
     found = find_coco(folder)
     if not found:
         looked_for = ", ".join(dict.fromkeys(layout.files for layout in LAYOUTS))
         raise DataError(f"{folder}: no COCO-like set; looked for {looked_for}")
     split = choose_split(folder, found, split)
     layout, file = found[split]
-    coco = _load(check_inside(file, folder))
     if images is not None:
         folders = [PictureFolder(Path(images))]
     else:
         places = [folder / each.format(split=split) for each in layout.folders]
         folders = [PictureFolder(place, folder) for place in places if place.is_dir()] or [PictureFolder(places[0], folder)]
-    names = (_cut(entry.get("file_name"), layout.tail) for entry in coco["images"][:LOOKED_AT] if isinstance(entry, dict))
-    pictures = choose_folder(folders, names)
 
-    def find(file_name: Any) -> Path:
-        short = _cut(file_name, layout.tail)
-        if short in layout.absent:
-            raise BadRecord("known_absent", f"names the picture {shorten(file_name)}, which was never published; leave it out")
-        return pictures.find(short)
+    def choose(names: list[Any]) -> Callable[[Any], str]:
+        pictures = choose_folder(folders, (_cut(name, layout.tail) for name in names[:LOOKED_AT]))
 
-    return _read_parts(coco, file, find, name or folder.resolve().name, Faults(file, on_error))
+        def find(file_name: Any) -> Path:
+            short = _cut(file_name, layout.tail)
+            if short in layout.absent:
+                what = f"names the picture {shorten(file_name)}, which was never published; leave it out"
+                raise BadRecord("known_absent", what)
+            return pictures.find_text(short)
+
+        return find
+
+    return check_inside(file, folder), choose
 
 
 def _cut(file_name: Any, tail: int) -> Any:
@@ -136,25 +148,34 @@ def read_coco(
     """
     path = Path(annotations)
     coco = _load(path)
-    pictures = PictureFolder(path.parent / "images", path.parent) if images is None else PictureFolder(Path(images))
-    find = lambda file_name: pictures.find(file_name, require_pictures)  # noqa: E731
+    find = choose_finder(path, images, require_pictures)
     return _read_parts(coco, path, find, name or path.parent.name, Faults(path, on_error))
+
+
+def choose_finder(path: Path, images: str | os.PathLike | None, required: bool) -> Callable[[Any], str]:
+    """How to find the pictures of an annotation file: in `images`, by default the folder of that name beside it."""
+    pictures = PictureFolder(path.parent / "images", path.parent) if images is None else PictureFolder(Path(images))
+    return lambda file_name: pictures.find_text(file_name, required)
 
 
 def _load(path: Path) -> dict:
     coco = read_json(path, WHAT)
     for key in ("images", "annotations", "categories"):
         if not isinstance(coco, dict) or not isinstance(coco.get(key), list):
-            raise DataError(f"{path}: not a COCO instances file, it has no list '{key}'; give the path of {WHAT}")
+            raise complain_missing(path, key)
     return coco
 
 
-def _read_parts(coco: dict, path: Path, find: Callable[[Any], Path], name: str, faults: Faults) -> DetectionSet:
+def complain_missing(path: Path, key: str) -> DataError:
+    return DataError(f"{path}: not a COCO instances file, it has no list '{key}'; give the path of {WHAT}")
+
+
+def _read_parts(coco: dict, path: Path, find: Callable[[Any], str], name: str, faults: Faults) -> DetectionSet:
     names = _read_categories(coco, path)
     pictures, bad = _read_images(coco, find, faults)
     boxes: dict[Any, list] = {image_id: [] for image_id in pictures}
     labels: dict[Any, list[str]] = {image_id: [] for image_id in pictures}
-    ignored = dict.fromkeys(pictures, 0)
+    ignored, clipped = dict.fromkeys(pictures, 0), dict.fromkeys(pictures, 0)
     used, seen = set(), set()
     for number, entry in enumerate(coco["annotations"], 1):
         try:
@@ -164,22 +185,25 @@ def _read_parts(coco: dict, path: Path, find: Callable[[Any], Path], name: str, 
         except BadRecord as error:
             faults.take(error, call("annotation", entry, number))
             continue
-        if image_id in bad:
-            continue
         if entry.get("iscrowd"):
-            ignored[image_id] += 1
+            ignored[image_id] = ignored.get(image_id, 0) + 1
+            continue
+        if image_id in bad:
+            if isinstance(entry.get("id"), int | str):
+                seen.add(entry["id"])
             continue
         try:
-            category_id, box, clipped = _read_annotation(entry, pictures[image_id][1], names, seen)
+            category_id, box, cut = read_coco_annotation(entry, pictures[image_id][1], names, seen)
         except BadRecord as error:
             bad[image_id] = faults.check(error, call("annotation", entry, number))
             continue
         used.add(category_id)
-        faults.clipped += clipped
+        clipped[image_id] += cut
         boxes[image_id].append(box)
         labels[image_id].append(names[category_id])
     for reason in bad.values():
         faults.count(reason)
+    faults.clipped += sum(n for image_id, n in clipped.items() if image_id not in bad)
     records = [
         Record(file, image_id, *size, stack_boxes(boxes[image_id]), tuple(labels[image_id]), name, ignored[image_id])
         for image_id, (file, size) in pictures.items()
@@ -188,7 +212,7 @@ def _read_parts(coco: dict, path: Path, find: Callable[[Any], Path], name: str, 
     return faults.to_set(name, records, _choose_ids(names, used, path))
 
 
-def _read_images(coco: dict, find: Callable[[Any], Path], faults: Faults) -> tuple[dict, dict]:
+def _read_images(coco: dict, find: Callable[[Any], str], faults: Faults) -> tuple[dict, dict]:
     """id -> (file, size) of all pictures that are in order, and id -> reason of the others."""
     pictures: dict[int | str, tuple[Path, tuple[int, int]]] = {}
     bad: dict[int | str, str] = {}
@@ -204,23 +228,25 @@ def _read_images(coco: dict, find: Callable[[Any], Path], faults: Faults) -> tup
                 faults.count(bad.get(image_id, "duplicate_id"))  # the first is counted with the bad ones
                 raise BadRecord("duplicate_id", "has an id that another image has, too; give each its own")
             size = check_size(get(entry, "width"), get(entry, "height"))
-            pictures[image_id] = find(get(entry, "file_name")), size
+            pictures[image_id] = Path(find(get(entry, "file_name"))), size
         except BadRecord as error:
             bad[image_id] = error.reason if error.reason == "known_absent" else faults.check(error, which)
     return {image_id: picture for image_id, picture in pictures.items() if image_id not in bad}, bad
 
 
-def _read_annotation(entry: dict, size: tuple[int, int], names: dict, seen: set) -> tuple[Any, tuple[float, ...], bool]:
-    """(category id, box, whether it was clipped). `seen` are the ids of earlier annotations; this one's is added."""
+def read_coco_annotation(entry: dict, size: tuple[int, int], names: dict, seen: set) -> tuple[Any, tuple[float, ...], bool]:
+    """(category id, box, whether it was clipped). `seen` are the ids of earlier annotations; this one's is added. BadRecord."""
+    double = False
+    if "id" in entry:  # a few exports have none
+        annotation_id = get(entry, "id", (int, str))
+        double = annotation_id in seen
+        seen.add(annotation_id)
     category_id = get(entry, "category_id", (int, str))
     if category_id not in names:
         raise BadRecord("unknown_category", f"names an unknown category, {shorten(category_id)}; check the file's ids")
     box, clipped = read_box_xywh(get(entry, "bbox", list), size)
-    if "id" in entry:  # a few exports have none
-        annotation_id = get(entry, "id", (int, str))
-        if annotation_id in seen:
-            raise BadRecord("duplicate_id", "has an id that another annotation has, too; give each its own")
-        seen.add(annotation_id)
+    if double:
+        raise BadRecord("duplicate_id", "has an id that another annotation has, too; give each its own")
     return category_id, box, clipped
 
 

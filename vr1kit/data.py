@@ -10,6 +10,9 @@ Deviations from the paper's 49K mix: same three parts in the same proportions (6
 from __future__ import annotations
 
 import functools
+import heapq
+import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +21,8 @@ import numpy as np
 from PIL import Image
 
 from vr1kit.coco import read_coco
-from vr1kit.filters import Limits, find_reasons, is_hard
+from vr1kit.columns import iterate_batches, unpack_boxes
+from vr1kit.filters import Limits, find_hard, judge
 from vr1kit.images import open_image
 from vr1kit.prompts import ask_detection, ask_grounding, sort_left_to_right
 from vr1kit.records import BadRecord, DataError, DetectionSet, Record
@@ -78,6 +82,8 @@ class Part:
     hard: float | None = None  # share of pictures with more than 10 instances; None: as they come. Paper: 0.5
     negatives: float = 0.0  # share with nothing to find
     quotas: tuple[int, ...] = ()  # pictures of each source, n in all
+    balanced: bool = False  # pictures with the labels that were seen least go first, instead of as they come
+    phrase_boxes: int = 1  # in grounding: only phrases with at least so many boxes in their picture
 
     def __post_init__(self):
         for name, share in (("hard", self.hard or 0.0), ("negatives", self.negatives)):
@@ -107,24 +113,58 @@ class Part:
 
 
 class _Pool:
-    """Records of one source by kind, each taken once."""
+    """Records of one source by kind, each taken once; places in the set are held, not records."""
 
-    def __init__(self, records: Sequence[Record], any_empty: bool):
-        self._kinds: dict[str, list[Record]] = {
-            "any": [r for r in records if r.labels or any_empty],
-            "hard": [r for r in records if is_hard(r)],
-            "easy": [r for r in records if r.labels and not is_hard(r)],
-            "empty": [r for r in records if not r.labels],
-        }
+    def __init__(self, records: Sequence[Record], kept: np.ndarray, kinds: Mapping[str, np.ndarray], any_empty: bool):
+        """`kept` are places in order of taking, `kinds` whether each record of the set is "hard" or "empty", (N,) each."""
+        hard, empty = kinds["hard"][kept], kinds["empty"][kept]
+        self._records = records
+        self._places = {
+            "any": list(kept if any_empty else kept[~empty]), "hard": list(kept[hard]),
+            "easy": list(kept[~hard & ~empty]), "empty": list(kept[empty]),
+        }  # fmt: skip
+        self._balanced: dict[str, list] = {}
         self._taken: set[int] = set()
 
-    def take(self, kind: str) -> Record | None:
-        while records := self._kinds[kind]:
-            record = records.pop()
-            if id(record) not in self._taken:
-                self._taken.add(id(record))
-                return record
+    def take(self, kind: str, balanced: bool = False) -> Record | None:
+        if balanced and kind not in self._balanced:
+            places = [place for place in self._places[kind] if place not in self._taken]
+            order = order_by_balance([self._records[int(place)].labels for place in reversed(places)])
+            self._balanced[kind] = [places[-1 - k] for k in reversed(order)]
+        places = self._balanced[kind] if balanced else self._places[kind]
+        while places:
+            place = int(places.pop())
+            if place not in self._taken:
+                self._taken.add(place)
+                return self._records[place]
         return None
+
+
+def order_by_balance(labels: Sequence[Sequence[str]]) -> list[int]:
+    """An order of pictures, given the labels of each one's boxes, in which every beginning is balanced as far as it goes.
+
+    Each next picture is the first one left that has the label with the fewest boxes so far; of equal ones the alphabet decides.
+    Pictures without labels come last.
+    """
+    having: dict[str, list[int]] = {label: [] for label in sorted({label for each in labels for label in each})}
+    for place in reversed(range(len(labels))):
+        for label in set(labels[place]):
+            having[label].append(place)
+    counts, taken, order = Counter(), set(), []
+    queue = [(0, label) for label in having]  # a heap; entries whose count has grown since are put back
+    while queue:
+        count, label = heapq.heappop(queue)
+        while having[label] and having[label][-1] in taken:
+            having[label].pop()
+        if not having[label]:
+            continue
+        if count == counts[label]:
+            place = having[label].pop()
+            taken.add(place)
+            order.append(place)
+            counts.update(labels[place])
+        heapq.heappush(queue, (counts[label], label))
+    return order + [place for place in range(len(labels)) if place not in taken]
 
 
 def curate(
@@ -148,15 +188,19 @@ def curate(
     usable: dict[str, _Pool] = {}
     dropped = []
     for name, data in sets.items():
-        kept = []
-        for record in data.records:
-            reasons = find_reasons(record, limits, data.phrases)
-            empty = negatives and reasons == ("too few",) and not record.labels and not record.ignored
-            if not reasons or empty:
-                kept.append(record)
-            else:
-                dropped.append({"source": name, "image_id": record.image_id, "reason": reasons[0]})
-        usable[name] = _Pool([kept[i] for i in rng.permutation(len(kept))], limits.min_instances == 0)
+        kept, kinds = [], {"hard": [np.zeros(0, bool)], "empty": [np.zeros(0, bool)]}
+        for batch in iterate_batches(data.records):
+            first = sum(map(len, kinds["hard"]))
+            kinds["hard"].append(find_hard(batch))
+            kinds["empty"].append(np.diff(unpack_boxes(batch)[1]) == 0)
+            for place, reason in enumerate(judge(batch, limits, data.phrases, negatives)):
+                if reason:
+                    image_id = json.loads(batch.column("image_id")[place].as_py())
+                    dropped.append({"source": name, "image_id": image_id, "reason": reason})
+                else:
+                    kept.append(first + place)
+        shuffled = np.asarray(kept, int)[rng.permutation(len(kept))]
+        usable[name] = _Pool(data.records, shuffled, {k: np.concatenate(v) for k, v in kinds.items()}, limits.min_instances == 0)
     examples = []
     for part in parts:
         for source in part.sources:
@@ -165,20 +209,30 @@ def curate(
                 raise DataError(f"{what}; make it a grounding part without negatives")
         for source, kind in part.list_picks():
             pool = kind if kind != "negative" else "any" if part.task == "grounding" else "empty"
-            record = usable[source].take(pool) if source in usable else None
+            record, there = _take(usable.get(source), pool, part)
             if record is None:
                 few = "too few pictures" if kind == "any" else f"too few pictures that are {kind}"
                 raise DataError(f"source '{source}' has {few} for part '{part.name}' ({part.n}); add pictures or lower n")
             categories = list(sets[source].categories)
             phrase = None
             if part.task == "grounding":
-                there = sorted(set(record.labels) if kind != "negative" else set(categories) - set(record.labels))
+                there = there if kind != "negative" else sorted(set(categories) - set(record.labels))
                 if not there:
                     what = f"source '{source}' has a picture with all its categories, {record.image_path.name}"
                     raise DataError(f"{what}, where no phrase is a negative; ask for negatives in detection")
                 phrase = str(rng.choice(there))
             examples.append(ask(record, categories, phrase))
     return [examples[i] for i in rng.permutation(len(examples))], dropped
+
+
+def _take(pool: _Pool | None, kind: str, part: Part) -> tuple[Record | None, list[str]]:
+    """The next record for a part, and the phrases that it may be asked for."""
+    while pool and (record := pool.take(kind, part.balanced)):
+        counts = Counter(record.labels)
+        there = sorted(label for label, n in counts.items() if n >= part.phrase_boxes)
+        if part.task != "grounding" or there or part.phrase_boxes == 1:
+            return record, there
+    return None, []
 
 
 def to_dataset(

@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from pyarrow import RecordBatch
 
 from vr1kit.boxes import iou_matrix
+from vr1kit.columns import to_batch, unpack_boxes, unpack_labels
 from vr1kit.records import Record
 
 HARD_ABOVE = 10  # paper: hard samples have more than 10 instances, and are half of the data
@@ -48,51 +50,103 @@ def find_reasons(record: Record, limits: Limits = Limits(), phrases: bool = Fals
 
     of several phrases for one box only one counts.
     """
-    boxes = np.unique(record.boxes_xyxy_px, axis=0) if phrases and len(record.labels) else record.boxes_xyxy_px  # (N, 4)
-    sides = boxes[:, 2:] - boxes[:, :2]  # (N, 2)
-    n = len(boxes)
-    found = []
-    if n < limits.min_instances:
-        found.append("too few")
-    if n > limits.max_instances:
-        found.append("too many")
-    if (sides < limits.min_side_px).any():
-        found.append("tiny")
-    if limits.max_ignored is not None and record.ignored > limits.max_ignored:
-        found.append("crowd")
-    if limits.max_truncated is not None and n and count_truncated(record) > limits.max_truncated * len(record.labels):
-        found.append("truncated")
-    if _is_degenerate(sides, record, limits):
-        found.append("degenerate")
-    if limits.duplicate_iou is not None and not phrases and has_duplicates(record, limits.duplicate_iou):
-        found.append("duplicate boxes")
-    return tuple(found)
+    found = find_batch_reasons(to_batch([record]), limits, phrases)
+    return tuple(reason for reason in REASONS if reason in found and found[reason][0])
+
+
+def find_batch_reasons(batch: RecordBatch, limits: Limits = Limits(), phrases: bool = False) -> dict[str, np.ndarray]:
+    """`find_reasons` for the N records of a batch (`columns.SCHEMA`): reason -> whether it holds of each (N,), in order of REASONS."""
+    boxes, offsets = unpack_boxes(batch)
+    total = np.diff(offsets)  # (N,)
+    owner = np.repeat(np.arange(len(total)), total)  # (M,)
+    n = total
+    if phrases:
+        unique = np.unique(np.column_stack([owner, boxes]), axis=0)
+        owner, boxes = unique[:, 0].astype(int), unique[:, 1:]
+        n = np.bincount(owner, minlength=len(total))
+    sides, size = boxes[:, 2:] - boxes[:, :2], _sizes(batch)[owner]  # (M, 2)
+    found = {"too few": n < limits.min_instances, "too many": n > limits.max_instances}
+    found["tiny"] = _any_of(owner, (sides < limits.min_side_px).any(axis=1), len(n))
+    if limits.max_ignored is not None:
+        found["crowd"] = np.asarray(batch.column("ignored")) > limits.max_ignored
+    if limits.max_truncated is not None:
+        found["truncated"] = (total > 0) & (_count_truncated(batch) > limits.max_truncated * total)
+    degenerate = np.zeros(len(boxes), bool)
+    if limits.max_aspect is not None:
+        degenerate |= sides.max(axis=1, initial=0.0) > limits.max_aspect * sides.min(axis=1, initial=np.inf)
+    if limits.max_area is not None:
+        degenerate |= sides.prod(axis=1) > limits.max_area * size.prod(axis=1)
+    found["degenerate"] = _any_of(owner, degenerate, len(n))
+    if limits.duplicate_iou is not None and not phrases:
+        found["duplicate boxes"] = _find_duplicates(batch, limits.duplicate_iou)
+    return found
+
+
+def judge(batch: RecordBatch, limits: Limits = Limits(), phrases: bool = False, keep_empty: bool = False) -> list[str]:
+    """The first reason against each record, "" where there is none. `keep_empty` lets pictures pass that have nothing in them, no crowd
+    either: the negatives of detection.
+    """
+    found = find_batch_reasons(batch, limits, phrases)
+    if keep_empty:
+        empty = np.diff(unpack_boxes(batch)[1]) == 0
+        found["too few"] = found["too few"] & ~(empty & (np.asarray(batch.column("ignored")) == 0))
+    masks = np.vstack(list(found.values()))  # (reasons, N)
+    names = np.asarray([*found, ""], dtype=object)
+    return names[np.where(masks.any(axis=0), masks.argmax(axis=0), len(found))].tolist()
+
+
+def _any_of(owner: np.ndarray, which: np.ndarray, n: int) -> np.ndarray:
+    """Whether any box of each of n records is one `which` holds of."""
+    return np.bincount(owner[which], minlength=n) > 0
+
+
+def _sizes(batch: RecordBatch) -> np.ndarray:
+    return np.column_stack([np.asarray(batch.column("width")), np.asarray(batch.column("height"))])  # (N, 2)
+
+
+def _count_truncated(batch: RecordBatch) -> np.ndarray:
+    """`count_truncated` of each record, (N,)."""
+    boxes, offsets = unpack_boxes(batch)
+    owner = np.repeat(np.arange(batch.num_rows), np.diff(offsets))
+    touching = (boxes[:, :2] <= EDGE_PX).any(axis=1) | (boxes[:, 2:] >= _sizes(batch)[owner] - EDGE_PX).any(axis=1)  # (M,)
+    marked = np.asarray(batch.column("truncated"))
+    return np.where(marked > 0, marked, np.bincount(owner[touching], minlength=batch.num_rows))
 
 
 def count_truncated(record: Record) -> int:
     """Objects cut off by the picture's edge: as marked where the format marks them, else those whose box touches the edge."""
-    boxes, size = record.boxes_xyxy_px, (record.width, record.height)
-    touching = (boxes[:, :2] <= EDGE_PX).any(axis=1) | (boxes[:, 2:] >= np.asarray(size) - EDGE_PX).any(axis=1)  # (N,)
-    return record.truncated or int(touching.sum())
-
-
-def _is_degenerate(sides: np.ndarray, record: Record, limits: Limits) -> bool:
-    long, short = sides.max(axis=1, initial=0.0), sides.min(axis=1, initial=np.inf)  # (N,)
-    lines = limits.max_aspect is not None and (long > limits.max_aspect * short).any()
-    whole = limits.max_area is not None and (sides.prod(axis=1) > limits.max_area * record.width * record.height).any()
-    return bool(lines or whole)
+    return int(_count_truncated(to_batch([record]))[0])
 
 
 def has_duplicates(record: Record, iou: float) -> bool:
     """Whether two boxes with the same label overlap by `iou` or more."""
-    labels = np.asarray(record.labels, dtype=object)
-    same = np.triu(labels[:, None] == labels[None, :], k=1) if len(labels) else np.zeros((0, 0), bool)  # (N, N)
-    return bool((iou_matrix(record.boxes_xyxy_px, record.boxes_xyxy_px)[same] >= iou).any())
+    return bool(_find_duplicates(to_batch([record]), iou)[0])
+
+
+def _find_duplicates(batch: RecordBatch, iou: float) -> np.ndarray:
+    boxes, offsets = unpack_boxes(batch)
+    codes, _ = unpack_labels(batch)
+    found = np.zeros(batch.num_rows, bool)
+    for k in np.flatnonzero(np.diff(offsets) > 1):
+        own = slice(offsets[k], offsets[k + 1])
+        same = np.triu(codes[own, None] == codes[None, own], k=1)  # (n, n)
+        found[k] = (iou_matrix(boxes[own], boxes[own])[same] >= iou).any()
+    return found
 
 
 def is_hard(record: Record) -> bool:
     """More than HARD_ABOVE different boxes."""
-    return len(record.labels) > HARD_ABOVE and len(np.unique(record.boxes_xyxy_px, axis=0)) > HARD_ABOVE
+    return bool(find_hard(to_batch([record]))[0])
+
+
+def find_hard(batch: RecordBatch) -> np.ndarray:
+    """`is_hard` of each record, (N,)."""
+    boxes, offsets = unpack_boxes(batch)
+    counts = np.diff(offsets)
+    many = np.flatnonzero(counts > HARD_ABOVE)
+    hard = np.zeros(len(counts), bool)
+    hard[many] = [len(np.unique(boxes[offsets[k] : offsets[k + 1]], axis=0)) > HARD_ABOVE for k in many]
+    return hard
 
 
 def describe_shares(box_counts: Iterable[int]) -> dict[str, float]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from vr1kit.records import BadRecord, DataError, shorten
 
+PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # a name without folders, on any system
 MAX_BYTES = 16 * 2**20  # of the file of one picture; ours: a thousand times what is usual
 
 
@@ -81,6 +83,8 @@ class PictureFolder:
         """`within`: the set's folder, where `root` was not named by the user but follows from the format."""
         self.root, self.what = check_inside(root, within) if within else root, what
         self._real = _real(root)
+        self._prefix, self._empty = str(root / "_")[:-1], False
+        self._files: set[str] | None = None  # in the folder itself
         self._listings: dict[Path, dict[str, str] | None] = {}
 
     def find(self, name: Any, required: bool = True) -> Path:
@@ -98,6 +102,16 @@ class PictureFolder:
             what = f"names the {self.what} {shorten(name)}, which is not in {self.root}"
             raise BadRecord("absent", f"{what}; add it, or name its folder with images=FOLDER")
         return path
+
+    def find_text(self, name: Any, required: bool = True) -> str:
+        """`find` as text, many times faster for plain names."""
+        if isinstance(name, str) and PLAIN.fullmatch(name):
+            if self._files is None:
+                self._files = {name for name, kind in (self._list(self.root) or {}).items() if kind == "file"}
+                self._empty = self._list(self.root) == {}
+            if name in self._files or (self._empty and not required):
+                return self._prefix + name
+        return str(self.find(name, required))
 
     def _split(self, name: Any) -> tuple[str, ...]:
         text = isinstance(name, str) and not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in name)

@@ -5,6 +5,8 @@ y2], ...]], ...], pixels of the original picture), width, height, num_instances,
 RefCOCO, by its columns: sentences and bbox [left, top, right, bottom] (jxu124/refcoco), or answer and bbox [left, top,
 width, height] (lmms-lab/RefCOCO, as lmms-eval reads it).
 
+Curated by this package: the columns of `vr1kit.columns`, and `image` where pictures are inside.
+
 Pictures that are inside the file are unpacked once into a folder, by default `pictures` in the set's, named by their
 hash: everything after this reads pictures by path.
 """
@@ -18,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from vr1kit.columns import SCHEMA
 from vr1kit.folders import PictureFolder, check_inside, choose_split, find_any, read_json
 from vr1kit.images import read_size, unpack_image
 from vr1kit.phrase_sets import COCO_FOLDERS, PhraseRecords, open_folders
@@ -134,12 +137,14 @@ def read_hub(
     name = name or folder.resolve().name
     faults = Faults(tables[0].parent, on_error)
     pictures = _Pictures(folder, images)
+    if columns >= set(SCHEMA.names):
+        return _read_own(tables, pictures, name, faults)
     if columns >= VISION_R1:
         return _read_vision_r1(tables, pictures, name, faults)
     if columns >= REFCOCO_CORNERS or columns >= REFCOCO_SIDES:
         return _read_refcoco(tables, pictures, name, faults, corners=columns >= REFCOCO_CORNERS)
     known = ", nor ".join(f"{title} ({', '.join(sorted(needed))})" for title, needed in (
-        ("Vision-R1-Data", VISION_R1), ("RefCOCO", REFCOCO_CORNERS), ("RefCOCO", REFCOCO_SIDES)
+        ("Vision-R1-Data", VISION_R1), ("RefCOCO", REFCOCO_CORNERS), ("RefCOCO", REFCOCO_SIDES), ("curated", SCHEMA.names)
     ))  # fmt: skip
     raise DataError(f"{tables[0]}: has the columns {', '.join(sorted(columns))}: neither {known}; rename them")
 
@@ -214,6 +219,35 @@ def _read_vision_r1_row(
         raise BadRecord("malformed", f"has the target_id_maps {shorten(ids)}; give {{category: id}}")
     faults.clipped += clipped
     return Record(picture, number, *size, stack_boxes(boxes), tuple(labels), name, prompt=problem), ids
+
+
+def _read_own(tables: list[Path], pictures: _Pictures, name: str, faults: Faults) -> DetectionSet:
+    """What `vr1kit.shards` wrote: untrusted like any other. Categories are the labels, sorted, counted from 1."""
+    records: list[Record] = []
+    number = 0
+    for table in tables:
+        for rows in _read_batches(table, {*SCHEMA.names, "image"}):
+            for row in rows:
+                number += 1
+                try:
+                    picture, size = pictures.find(row.get("image") or get(row, "image_path", str))
+                    if size != (row["width"], row["height"]):
+                        what = "has width and height {} x {}, its picture is {} x {}".format(row["width"], row["height"], *size)
+                        raise BadRecord("picture_size", f"{what}; boxes are of another size of it, scale them")
+                    found = [read_box_xyxy(box, size) for box in get(row, "boxes_xyxy_px", list)]
+                    labels = tuple(get({"label": label}, "label", str) for label in get(row, "labels", list))
+                    if len(labels) != len(found):
+                        raise BadRecord("malformed", f"has {len(found)} boxes and {len(labels)} labels; write it again")
+                    image_id = _parse(get(row, "image_id", str), "image_id")
+                except BadRecord as error:
+                    faults.take(error, f"row {number}", table)
+                    continue
+                faults.clipped += sum(cut for _, cut in found)
+                boxes, source = stack_boxes(box for box, _ in found), row["source"] or name
+                counts = row["ignored"] or 0, row["truncated"] or 0
+                records.append(Record(picture, image_id, *size, boxes, labels, source, *counts, row["prompt"]))
+    labels = sorted({label for record in records for label in record.labels})
+    return faults.to_set(name, records, {label: i for i, label in enumerate(labels, 1)})
 
 
 def _parse(value: Any, column: str) -> Any:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from vr1kit.coco import find_coco, read_coco_folder
+from vr1kit.coco_stream import stream_coco_folder
+from vr1kit.columns import Stream, stream_set
 from vr1kit.hub_sets import find_hub_files, read_hub
 from vr1kit.odinw import SETS as ODINW_SETS
 from vr1kit.phrase_sets import find_refcoco, find_visual_genome, read_refcoco, read_visual_genome
@@ -88,6 +90,22 @@ def open_dataset(
     if not found:
         return _open_below(folder, split, on_error, images, name, format)
     return found[0].read(folder, split, on_error=on_error, images=images, name=name)
+
+
+def open_stream(
+    folder: str | os.PathLike,
+    split: str | None = None,
+    on_error: str = "fail",
+    images: str | os.PathLike | None = None,
+    name: str | None = None,
+    format: str | None = None,
+) -> Stream:
+    """`open_dataset` as a stream of batches: COCO and its like are read in pieces, other formats whole."""
+    place = Path(folder)
+    found = [each for each in FORMATS if format in (None, each.name) and place.is_dir() and each.find(place)]
+    if [each.name for each in found] == ["coco"]:
+        return stream_coco_folder(folder, split, on_error, images, name)
+    return stream_set(open_dataset(folder, split, on_error, images, name, format))
 
 
 def _open_below(

@@ -25,6 +25,7 @@ import numpy as np
 
 ON_ERROR = ("fail", "skip")
 SLACK_PX, SLACK_SHARE = 2.0, 0.01  # ours: two pixels, or 1 % of the side where that is more
+MAX_SIDE = 10**6  # px, of a picture; ours
 ROUNDING_PX = 0.01  # ours: six decimals of 10,000 pixels; cut without a word
 SHOWN = 80  # characters of a faulty value that a message repeats
 
@@ -90,7 +91,7 @@ class DetectionSet:
 
     name: str
     annotations: Path  # the file, or the folder where there are many
-    records: tuple[Record, ...]
+    records: Sequence[Record]  # a tuple, or `columns.RecordTable`, which reads from disk
     categories: Mapping[str, int]  # label -> id; empty where labels are phrases
     phrases: bool = False  # labels are expressions of single objects, and not all objects have one: ask for one at a time
     skipped: Mapping[str, int] = field(default_factory=dict)  # reason -> records left out (phrases, where labels are phrases)
@@ -131,7 +132,8 @@ class Faults:
         if not records:
             why = f"all records were left out: {describe_counts(self.skipped)}" if self.skipped else "it has no pictures"
             raise DataError(f"{file}: the set is empty, {why}; give a set with pictures")
-        return DetectionSet(name, file, tuple(records), categories, phrases, dict(sorted(self.skipped.items())), self.clipped)
+        records = tuple(records) if isinstance(records, list) else records
+        return DetectionSet(name, file, records, categories, phrases, dict(sorted(self.skipped.items())), self.clipped)
 
 
 def describe_counts(counts: Mapping[str, int]) -> str:
@@ -170,7 +172,7 @@ def check_size(width: Any, height: Any) -> tuple[int, int]:
     """A picture's (width, height) in px. Raises BadRecord."""
     for side in (width, height):
         whole = isinstance(side, int | float | np.integer) and not isinstance(side, bool) and side > 0 and side % 1 == 0
-        if not (whole and side <= 10**6):
+        if not (whole and side <= MAX_SIDE):
             raise BadRecord("picture_size", f"has the size {shorten(width)} x {shorten(height)}; give both as whole pixels")
     return int(width), int(height)
 
@@ -205,6 +207,20 @@ def read_box_xywh(values: Any, size: tuple[int, int]) -> tuple[tuple[float, ...]
 def read_box_xyxy(values: Any, size: tuple[int, int]) -> tuple[tuple[float, ...], bool]:
     """[left, top, right, bottom] in px of a picture of `size`, as `check_box_xyxy` gives it. Raises BadRecord."""
     return check_box_xyxy(*_four_numbers(values), size)
+
+
+def check_boxes_xywh(boxes_xywh: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`read_box_xywh` for many: boxes (M, 4) px in pictures of `sizes` (M, 2) -> (boxes_xyxy (M, 4) inside the pictures, whether each
+    is good (M,), whether it was clipped (M,)). For why one is not good, ask `read_box_xywh`.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        low, high = boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]  # (M, 2)
+        good = np.isfinite(low).all(1) & np.isfinite(high).all(1) & (boxes_xywh[:, 2:] > 0).all(1) & (low < high).all(1)
+        slack = np.maximum(SLACK_PX, SLACK_SHARE * sizes)
+        inside_low, inside_high = np.maximum(low, 0.0), np.minimum(high, sizes)
+        good &= (low >= -slack).all(1) & (high <= sizes + slack).all(1) & (inside_low < inside_high).all(1)
+        clipped = good & (np.maximum(-low, high - sizes).max(1, initial=-np.inf) > ROUNDING_PX)
+    return np.hstack([inside_low, inside_high]), good, clipped
 
 
 def _four_numbers(values: Any) -> tuple[float, float, float, float]:

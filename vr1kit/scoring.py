@@ -132,7 +132,10 @@ def _read_answer(number: int, raw: bytes, by_id: dict, by_name: dict, data: Dete
 
 
 def _file_name(record: Record, data: DetectionSet) -> str:
-    return record.image_path.relative_to(data.annotations.parent / "images").as_posix()  # as `read_coco` made it
+    folder = data.annotations.parent / "images"  # as `read_coco` made it; other readers have their own folders
+    return (
+        record.image_path.relative_to(folder).as_posix() if record.image_path.is_relative_to(folder) else record.image_path.name
+    )
 
 
 def _find_record(line: dict, by_id: dict, by_name: dict, data: DetectionSet) -> Record:
