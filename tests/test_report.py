@@ -169,7 +169,7 @@ def test_an_interrupted_step_is_named():
 
 def test_verdict_lines_are_for_a_terminal():
     lines = report.verdict_lines(make_run())
-    assert len(lines) == 13 and lines[0].startswith(
+    assert len(lines) == 17 and lines[0].startswith(
         "✓ holds   mixed, in-domain AP: Vision-R1, object credit over the base: 1.66×"
     )
     assert any(line.startswith("? no result") for line in lines), "nobody trained SFT with the same compute"

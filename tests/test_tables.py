@@ -131,7 +131,7 @@ def by_goal(table, *words):
 
 def test_verdicts_by_hand():
     table = verdicts(study(), None, PAPER)
-    assert len(table) == 13
+    assert len(table) == 17
     first = by_goal(table, "mixed", "in-domain", "over the base")
     assert first["value"] == pytest.approx(1.55) and first["target"] == 1.5 and first["holds"] is True
     assert "object credit" in first["goal"] and first["paper"] == pytest.approx(26.6 / 17.7)
@@ -169,7 +169,7 @@ def test_missed_open_and_no_loss():
 def test_without_any_rows_nothing_is_claimed():
     assert {r["verdict"] for r in verdicts([], None, PAPER)} == {"no result"} and main_table([], PAPER) == []
     assert best_credit(Results([]), "mixed") is None
-    assert to_markdown(show_verdicts(verdicts([], None, PAPER))).count("no result") == 13
+    assert to_markdown(show_verdicts(verdicts([], None, PAPER))).count("no result") == 17
 
 
 def test_a_cell_is_mean_interval_and_ratio_in_every_print():

@@ -148,7 +148,7 @@ def verdicts(rows: Sequence[Row], intervals: Sequence[Row] | None, paper: Mappin
         table.append(_judge(results, paper, base, "questions", "base", "no loss", 0.0))
     for other in ("sft", "sft_equal_compute"):
         for base in PAPER_MODELS:
-            for suite in ("in_domain", "shifted13"):
+            for suite in ("in_domain", "shifted13", "unseen4"):
                 table.append(_judge(results, paper, base, suite, other, "contest", 0.0))
     return table
 
