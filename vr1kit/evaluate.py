@@ -18,7 +18,7 @@ import torch
 from vr1kit.completions import parse_completion
 from vr1kit.data import DetectionSet, ask, read_image
 from vr1kit.decoding import generate
-from vr1kit.files import write_csv_atomic
+from vr1kit.files import open_atomic, write_csv_atomic
 from vr1kit.intervals import Matches, find_matches, run_cocoeval
 from vr1kit.models import Policy
 
@@ -106,7 +106,7 @@ def evaluate_policy(
     answers = answer_greedily(policy, paths, prompts, batch=batch, progress=progress)
     if folder is not None:
         (folder / "matches").mkdir(parents=True, exist_ok=True)
-        with open(folder / "predictions.jsonl", "w", encoding="utf-8") as out:
+        with open_atomic(folder / "predictions.jsonl") as out:
             for (suite, data, record), answer in zip(jobs, answers, strict=False):
                 out.write(json.dumps({"suite": suite, "set": data.name, "image_id": record.image_id, "answer": answer}) + "\n")
             for question, answer in zip(suites.questions, answers[len(jobs) :], strict=True):

@@ -12,6 +12,7 @@ Every hyper-parameter that changes the objective is set here and sourced, becaus
 from __future__ import annotations
 
 import copy
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,6 +29,7 @@ from vr1kit.credit import assign_object_credit
 from vr1kit.criteria import Criteria, Schedule
 from vr1kit.data import decode_images
 from vr1kit.decoding import generate, score_completions, supports_shared_prompts
+from vr1kit.files import open_folder_atomic
 from vr1kit.models import Policy, freeze_tower, save_policy
 from vr1kit.rewards import Score, score_group
 from vr1kit.settings import GrpoSettings
@@ -251,7 +253,10 @@ LOGGED = {
 
 
 class StageSnapshot(TrainerCallback):
-    """Keeps the policy as it is when a stage that is not the last ends: folder/model-<stage>."""
+    """Keeps the policy as it is when a stage that is not the last ends: folder/model-<stage>.
+
+    Until training ends it lies with the checkpoints, the only folder that an interrupted attempt leaves to the next.
+    """
 
     def __init__(self, policy: Policy, schedule: Schedule, folder: Path):
         self.policy, self.schedule, self.folder = policy, schedule, folder
@@ -259,7 +264,12 @@ class StageSnapshot(TrainerCallback):
     def on_step_end(self, args, state, control, model=None, **_):
         before = self.schedule.stage_at((state.global_step - 1) / state.max_steps)
         if state.global_step < state.max_steps and self.schedule.stage_at(state.global_step / state.max_steps) is not before:
-            save_policy(replace(self.policy, model=copy.deepcopy(model)), self.folder / f"model-{before.name}")
+            save_policy(replace(self.policy, model=copy.deepcopy(model)), self.folder / "checkpoints" / f"model-{before.name}")
+
+    def on_train_end(self, *_, **__):
+        for snapshot in self.folder.glob("checkpoints/model-*"):
+            with open_folder_atomic(self.folder / snapshot.name) as folder:
+                shutil.copytree(snapshot, folder, dirs_exist_ok=True)
 
 
 def train_grpo(
@@ -299,7 +309,7 @@ def grpo_config(settings: GrpoSettings, folder: Path, reward_weights: Sequence[f
         weight_decay=0.0, max_grad_norm=s.max_grad_norm, beta=s.beta, loss_type=s.loss_type, scale_rewards=s.scale_rewards,
         epsilon=s.epsilon, importance_sampling_level="token", use_bias_correction_kl=False, mask_truncated_completions=False,
         reward_weights=list(reward_weights), shuffle_dataset=True, remove_unused_columns=False, seed=s.seed, data_seed=s.seed,
-        logging_steps=1, save_strategy="steps", save_steps=s.save_steps, save_total_limit=1, report_to=[], disable_tqdm=True,
+        logging_steps=1, save_strategy="steps", save_steps=s.save_steps, report_to=[], disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(), bf16=False, fp16=False, gradient_checkpointing=False, dataloader_pin_memory=False,
         log_completions=False,
     )  # fmt: skip

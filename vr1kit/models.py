@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from vr1kit.coordinates import FAMILIES, CoordinateSpace, convert_boxes_xyxy, round_boxes_xyxy, smart_resize, space_size
+from vr1kit.files import open_folder_atomic
 
 POLICIES = Path(__file__).parent / "policies"
 BASE_POLICIES = ("mixed", "converged")
@@ -111,9 +112,10 @@ def save_policy(policy: Policy, folder: str | Path) -> Path:
     """Write weights (safetensors) and processor, so that `load_policy(folder)` gives the policy back."""
     folder = Path(folder)
     model = policy.model.merge_and_unload() if hasattr(policy.model, "merge_and_unload") else policy.model
-    model.save_pretrained(folder)
-    policy.processor.tokenizer.save_pretrained(folder)
-    policy.processor.image_processor.save_pretrained(folder)
+    with open_folder_atomic(folder) as new:
+        model.save_pretrained(new)
+        policy.processor.tokenizer.save_pretrained(new)
+        policy.processor.image_processor.save_pretrained(new)
     return folder
 
 

@@ -55,7 +55,7 @@ def train_sft(
         learning_rate=s.learning_rate, lr_scheduler_type=s.lr_scheduler, warmup_steps=s.warmup_steps, weight_decay=0.0,
         max_grad_norm=s.max_grad_norm, completion_only_loss=True, max_length=None, packing=False, remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True}, seed=s.seed, data_seed=s.seed, logging_steps=1, save_strategy="steps",
-        save_steps=s.save_steps, save_total_limit=1, report_to=[], disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
+        save_steps=s.save_steps, report_to=[], disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
         bf16=False, fp16=False, gradient_checkpointing=False, dataloader_pin_memory=False,
     )  # fmt: skip
     trainer = BaselineTrainer(

@@ -1,4 +1,4 @@
-"""What the baseline's and the method's training share: resuming rightly, progress, adapters."""
+"""What the baseline's and the method's training share: saving, stopping and resuming rightly, progress, adapters."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
 
+from vr1kit import checkpoints, disks
 from vr1kit.criteria import Schedule
+from vr1kit.interruption import Stop, stop_at_next_step
 from vr1kit.models import Policy
 
 
@@ -71,11 +72,36 @@ class ProgressLog(TrainerCallback):
         self.bar.close()
 
 
+class SafeSaving(TrainerCallback):
+    """Checkpoints are sealed, need room before they are begun, and are made when training is asked to stop."""
+
+    def __init__(self, stop: Stop):
+        self.stop, self.size = stop, 0
+
+    def on_step_end(self, args, state, control, **_):
+        if self.stop.requested:
+            control.should_save = control.should_training_stop = True
+        if control.should_save:  # as large as the last one, and a tenth for the log and the rest
+            disks.require_space(Path(args.output_dir), int(1.1 * self.size), "the next checkpoint")
+
+    def on_save(self, args, state, control, **_):
+        if state.is_world_process_zero:
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            checkpoints.seal(checkpoint)
+            self.size = sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file())
+
+
 def run_trainer(trainer, policy: Policy, folder: Path) -> Policy:
-    """Train from the last checkpoint in folder/checkpoints, if there is one, and put the trained model into the policy."""
+    """Train from the last whole checkpoint in folder/checkpoints, if there is one, and put the trained model into the policy.
+
+    Ctrl-C and SIGTERM save at the next step and raise KeyboardInterrupt.
+    """
     trainer.remove_callback(PrinterCallback)
-    checkpoints = folder / "checkpoints"
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(checkpoints) if checkpoints.exists() else None)
+    trainer.args.save_total_limit = None  # old ones go when the new one is sealed, not before
+    last = checkpoints.find_last(folder / "checkpoints")
+    with stop_at_next_step() as stop:
+        trainer.add_callback(SafeSaving(stop))
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     policy.model = trainer.accelerator.unwrap_model(trainer.model)
     policy.model.eval()
     return policy
