@@ -35,8 +35,9 @@ def start(runs: Path, run: str, arguments: argparse.Namespace) -> subprocess.Pop
     environment = {**os.environ, "VR1KIT_RUNS": str(runs), "PYTHONUNBUFFERED": "1"}
     log = open(runs.parent / f"{run}.txt", "ab")
     return subprocess.Popen(
-        [sys.executable, "-m", "vr1kit.cli", *command], env=environment, stdout=log, stderr=log, start_new_session=True
-    )
+        [sys.executable, "-m", "vr1kit.cli", *command], env=environment, stdout=log, stderr=log, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
+    )  # fmt: skip
 
 
 def hit(process: subprocess.Popen, kind: str) -> tuple[int, float]:
@@ -44,7 +45,7 @@ def hit(process: subprocess.Popen, kind: str) -> tuple[int, float]:
     name, reach = kind.split()
     began, number = time.monotonic(), signal.Signals[f"SIG{name}"]
     os.killpg(process.pid, number) if reach == "all" else process.send_signal(number)
-    code = process.wait(timeout=60)
+    code = process.wait(timeout=300)
     return code, time.monotonic() - began
 
 
@@ -95,7 +96,7 @@ def main() -> int:
                            "finished": verdict.steps if verdict else 0, "faults": faults})  # fmt: skip
             print(f"{len(events):3} {events[-1]}", flush=True)
             problems += [f"{run.name}: {fault}" for fault in faults]
-            if not kind.startswith("KILL") and (code != 130 or took > LIMIT):
+            if not kind.startswith("KILL") and code and (code != 130 or took > LIMIT):  # 0: it was through
                 problems.append(f"{run.name}: {kind} ended with {code} after {took:.1f} s")
         else:
             if code:
