@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vr1kit import disks, files
+from vr1kit import files
 from vr1kit.disks import DiskFull, describe_disk, find_mount, is_full_disk, require_space
 from vr1kit.runs import open_run
 

@@ -98,6 +98,9 @@ def evaluate_policy(
     In `folder`, if given, are kept: predictions.jsonl (suite, set, image_id, answer), matches/<set>.npz (for intervals) and
     counts.csv (boxes, unknown labels, malformed answers per set).
     """
+    for name in (data.name for sets in suites.groups.values() for data in sets):
+        if Path(name).name != name or "\0" in name:  # it will name a file
+            raise ValueError(f"a set cannot be called {name!r}: give it a name without slashes")
     jobs = [(suite, data, record) for suite, sets in suites.groups.items() for data in sets for record in data.records]
     prompts = [ask(record, list(data.categories)).prompt for _, data, record in jobs]
     paths = [str(record.image_path) for *_, record in jobs]

@@ -62,7 +62,8 @@ class Policy:
 def load_policy(name: str | Path, dtype: str = "float32", revision: str | None = None) -> Policy:
     """Load a base policy by name, a folder, or a hub model.
 
-    Raises PolicyError for a missing or corrupt checkpoint or a family not known.
+    Weights are read from safetensors only, and no code that comes with a model is run. Raises PolicyError for a missing or
+    corrupt checkpoint or a family not known.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.utils import logging
@@ -77,18 +78,26 @@ def load_policy(name: str | Path, dtype: str = "float32", revision: str | None =
     if path.exists() and not (path / "config.json").exists():
         raise PolicyError(f"policy '{name}': {path} has no config.json; give a folder written by save_policy or save_pretrained")
     try:
-        config = AutoConfig.from_pretrained(source, revision=revision)
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
         if config.model_type not in FAMILIES:
             raise PolicyError(
                 f"policy '{name}': model family '{config.model_type}' is not known; known are {', '.join(FAMILIES)}"
             )
-        model = AutoModelForImageTextToText.from_pretrained(source, dtype=getattr(torch, dtype), revision=revision)
+        model, loaded = AutoModelForImageTextToText.from_pretrained(
+            source, dtype=getattr(torch, dtype), revision=revision, use_safetensors=True, trust_remote_code=False,
+            output_loading_info=True,
+        )  # fmt: skip
+        if missing := sorted(loaded["missing_keys"]):  # transformers would begin with random numbers there
+            raise PolicyError(
+                f"policy '{name}': {len(missing)} weights are missing in {source}, e.g. {missing[0]}; fetch it again"
+            )
+        processor = _load_processor(source, revision)
     except PolicyError:
         raise
     except Exception as error:  # safetensors, json and hub errors have no common base
-        message = str(error).splitlines()[0][:200]
+        message = " ".join(str(error).split())[:200]
         raise PolicyError(f"policy '{name}': cannot be loaded from {source} ({type(error).__name__}: {message})") from error
-    return Policy(str(name), model, _load_processor(source, revision), FAMILIES[config.model_type].answers)
+    return Policy(str(name), model, processor, FAMILIES[config.model_type].answers)
 
 
 def _load_processor(source: str, revision: str | None):
@@ -105,7 +114,7 @@ def _load_processor(source: str, revision: str | None):
         )
     from transformers import AutoProcessor
 
-    return AutoProcessor.from_pretrained(source, revision=revision)
+    return AutoProcessor.from_pretrained(source, revision=revision, trust_remote_code=False)
 
 
 def save_policy(policy: Policy, folder: str | Path) -> Path:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shutil
 
-from vr1kit.runs import Run, RunError, is_published, open_run
+from vr1kit.manifests import is_published
+from vr1kit.runs import Run, RunError, open_run
 
 
 def publish(source: str, target: str = "published") -> Run:

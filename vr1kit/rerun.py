@@ -16,7 +16,8 @@ from typing import Any
 
 from vr1kit.differences import list_changes, shorten
 from vr1kit.files import RunError, read_json
-from vr1kit.runs import DIFF, LOG, MANIFEST, METRICS, NOT_RESULTS, PROVENANCE, Run, read_manifest
+from vr1kit.manifests import DIFF, LOG, MANIFEST, METRICS, NOT_RESULTS, PROVENANCE, read_manifest
+from vr1kit.runs import Run
 
 REPEATED = ("study", "reproduce")
 SURROUNDINGS = ("git_commit", "python", "packages", "platform", "cpu_model", "cpu_count", "torch_threads", "gpu")
@@ -141,4 +142,7 @@ def _read_records(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
     for name in run.step_names():
         folder = run.path / name
         if (folder / MANIFEST).is_file() and (folder / PROVENANCE).is_file():
-            yield name, read_json(folder / PROVENANCE)
+            record = read_json(folder / PROVENANCE)
+            if not isinstance(record, dict):
+                raise RunError(f"{folder / PROVENANCE} is not what vr1kit wrote there; delete its step to have it made again")
+            yield name, record

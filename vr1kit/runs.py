@@ -36,7 +36,6 @@ from vr1kit import disks, locks, provenance
 from vr1kit.differences import list_changes, shorten
 from vr1kit.files import (
     RunError,
-    digest,
     file_hash,
     read_csv,
     read_json,
@@ -46,20 +45,26 @@ from vr1kit.files import (
     write_json_atomic,
     write_text_atomic,
 )
+from vr1kit.manifests import (
+    ATTEMPT,
+    CHECKPOINTS,
+    DIFF,
+    LOG,
+    MANIFEST,
+    METRICS,
+    PROVENANCE,
+    fingerprint,
+    read_attempt,
+    read_manifest,
+    results_hash,
+)  # fmt: skip
 from vr1kit.places import project_root, runs_root
 
 __all__ = ["Run", "RunError", "Step", "open_run", "project_root", "read_csv", "read_json", "runs_root",
            "write_csv_atomic", "write_json_atomic"]  # fmt: skip
 
-MANIFEST, ATTEMPT, PROVENANCE, METRICS, LOG = (
-    "manifest.json", "attempt.json", "provenance.json", "metrics.json", "log.jsonl",
-)  # fmt: skip
-CHECKPOINTS, DIFF, LOCKS = "checkpoints", "changes.diff", ".locks"
-KEEP = (".json", ".jsonl", ".csv", ".npz", ".md", ".diff")  # of a published run
-LEAVE = (CHECKPOINTS, "model", "model-beginner", "dataset", "images", "logs", "notebooks")
-LEAVE_FILES = ("predictions.jsonl", "annotations.json", "attempt.json", "questions.json")
+LOCKS = ".locks"
 LOCK_WAIT = 25.0  # s: a killed run's workers may still be saving (interruption.GRACE)
-NOT_RESULTS = (PROVENANCE, LOG, DIFF)  # they differ between two runs with the same results
 NAME_RULE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 State = Literal["done", "missing", "stale"]
@@ -127,9 +132,9 @@ class Run:
 
     def find(self, name: str) -> "Step":
         """A step as it was asked for when it was made."""
-        for mark in (MANIFEST, ATTEMPT):
+        for mark, read in ((MANIFEST, read_manifest), (ATTEMPT, read_attempt)):
             if (self.path / name / mark).is_file():
-                record = read_json(self.path / name / mark)
+                record = read(self.path / name)
                 inputs = {key: _find_input(item) for key, item in record["inputs"].items()}
                 modules = record["code_of"]
                 return Step(self, name, record["config"], inputs, None if modules is None else tuple(modules))
@@ -235,7 +240,7 @@ class Step:
 
     def _is_same_attempt(self) -> bool:
         try:
-            return read_json(self.path / ATTEMPT)["fingerprint"] == self.fingerprint
+            return read_attempt(self.path)["fingerprint"] == self.fingerprint
         except RunError:
             return False  # damaged record: treat as somebody else's
 
@@ -282,7 +287,7 @@ class Step:
     def finish(self, metrics: Mapping[str, Any]) -> None:
         """Record metrics and provenance, hash every file, and write the manifest last: from now on it is done."""
         self._require_begun()
-        attempt = read_json(self.path / ATTEMPT)
+        attempt = read_attempt(self.path)
         write_json_atomic(self.path / METRICS, metrics)
         now = time.time()
         config = self.config if isinstance(self.config, dict) else {}
@@ -355,43 +360,15 @@ class Step:
         return read_json(self.path / PROVENANCE)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """manifest.json of a step's folder, with everything in it that a manifest has. Raises RunError."""
-    manifest = read_json(folder / MANIFEST)
-    kinds = {"step": str, "fingerprint": str, "inputs": dict, "code": dict, "artefacts": dict}
-    whole = isinstance(manifest, dict) and {"config", "code_of"} <= set(manifest)
-    whole = whole and all(isinstance(manifest.get(key), kind) for key, kind in kinds.items())
-    items = [*manifest["artefacts"].values(), *manifest["inputs"].values()] if whole else []
-    if not whole or not all(isinstance(item, dict) and ("hash" in item or {"sha256", "size"} <= set(item)) for item in items):
-        raise RunError(f"{folder / MANIFEST} is no manifest; delete it to have the step made again")
-    return manifest
-
-
-def results_hash(manifest: Mapping[str, Any]) -> str:
-    """Of what a step made: its files but for provenance, log and diff."""
-    return digest({name: item["sha256"] for name, item in manifest["artefacts"].items() if name not in NOT_RESULTS})
-
-
-def is_published(path: Path) -> bool:
-    """Does `vr1kit publish` copy this file of a step? Weights, pictures, datasets and full predictions stay behind."""
-    return path.suffix in KEEP and path.name not in LEAVE_FILES and not set(path.parts[:-1]) & set(LEAVE)
-
-
 def _describe_input(item: Step | str) -> dict[str, str]:
     if isinstance(item, str):
         return {"hash": item}
     return {"run": item.run.name, "step": item.name, "hash": item.output_hash()}
 
 
-def fingerprint(request: Mapping[str, Any]) -> str:
-    """Of the config, the inputs' hashes and the code's; names of runs and steps do not matter."""
-    inputs = {key: item["hash"] for key, item in request["inputs"].items()}
-    return digest({"config": request["config"], "inputs": inputs, "code": request["code"]})
-
-
 def _earlier_seconds(folder: Path) -> float:
     """How long the interrupted attempt had worked, judged by its newest file."""
-    attempt = read_json(folder / ATTEMPT)
+    attempt = read_attempt(folder)
     newest = max(path.stat().st_mtime for path in folder.rglob("*") if path.is_file())
     return attempt["earlier_seconds"] + max(0.0, newest - attempt["started"])
 

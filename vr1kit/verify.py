@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from vr1kit.files import RunError
-from vr1kit.runs import CHECKPOINTS, MANIFEST, Run, fingerprint, is_published, read_manifest, results_hash
+from vr1kit.manifests import CHECKPOINTS, MANIFEST, fingerprint, is_published, read_manifest, results_hash
+from vr1kit.runs import Run
 
 
 @dataclass
