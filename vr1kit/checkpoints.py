@@ -10,7 +10,7 @@ import shutil
 import warnings
 from pathlib import Path
 
-from vr1kit.files import RunError, file_hash, read_json, sync_path, write_json_atomic
+from vr1kit.files import RunError, file_hash, read_json, sync_paths, write_json_atomic
 
 SEAL = "sealed.json"
 
@@ -18,8 +18,7 @@ SEAL = "sealed.json"
 def seal(checkpoint: Path) -> None:
     """Sync every file of a finished checkpoint, record their hashes, and remove its older siblings."""
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != SEAL)
-    for path in (*files, *{path.parent for path in files}):
-        sync_path(path)
+    sync_paths((*files, *{path.parent for path in files}))
     hashes = {p.relative_to(checkpoint).as_posix(): {"sha256": file_hash(p), "size": p.stat().st_size} for p in files}
     write_json_atomic(checkpoint / SEAL, hashes)
     _remove_all_but(checkpoint)

@@ -73,8 +73,8 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 @contextmanager
-def worker_pool(n: int, method: str = "spawn") -> Iterator[ProcessPoolExecutor]:
-    """`n` processes that stop with this one, saving first; an error within stops them, too."""
+def worker_pool(n: int, method: str | None = "spawn") -> Iterator[ProcessPoolExecutor]:
+    """`n` processes that stop with this one, saving first; an error within stops them, too. `method` None: the platform's own."""
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(n, multiprocessing.get_context(method), initializer=_follow_parent)
     try:

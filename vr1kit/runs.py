@@ -39,7 +39,7 @@ from vr1kit.files import (
     file_hash,
     read_csv,
     read_json,
-    sync_path,
+    sync_paths,
     to_jsonable,
     write_csv_atomic,
     write_json_atomic,
@@ -300,8 +300,7 @@ class Step:
             "inputs": attempt["inputs"], **provenance.describe_machine(),
         })  # fmt: skip
         made = sorted(path for path in self.path.rglob("*") if path.is_file() and self._is_artefact(path))
-        for path in (*made, *{path.parent for path in made}):  # a power cut must not leave a manifest without its files
-            sync_path(path)
+        sync_paths((*made, *{path.parent for path in made}))  # a power cut must not leave a manifest without its files
         artefacts = {
             path.relative_to(self.path).as_posix(): {"sha256": file_hash(path), "size": path.stat().st_size} for path in made
         }

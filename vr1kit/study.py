@@ -52,7 +52,7 @@ def draw_data(run: str, profile: str) -> Step:
     jobs = _scene_jobs(get_profile(profile))
     step.begin(BYTES_PER_PICTURE * sum(n for *_, n in jobs))
     with (
-        worker_pool(get_profile(profile).workers, "fork") as pool,
+        worker_pool(get_profile(profile).workers, None) as pool,
         tqdm(total=sum(n for *_, n in jobs), desc="drawing", unit="picture") as bar,
     ):
         futures = [
