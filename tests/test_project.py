@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,43 @@ def test_the_lock_holds_every_declared_pin_and_nothing_but_pins():
     assert locked["torch"] == "2.13.0"
 
 
+def test_every_locked_pin_has_hashes():
+    text = (ROOT / "requirements.hashes.txt").read_text()
+    blocks = re.findall(r"^([A-Za-z0-9_.-]+==\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.MULTILINE)
+    assert pins([pin for pin, _ in blocks]) == pins((ROOT / "requirements.lock.txt").read_text().splitlines())
+    assert all(hashes for _, hashes in blocks)
+
+
+# Permissive, or weak copyleft that asks nothing of a program that only imports it (MPL-2.0); all may be used beside Apache-2.0.
+LICENCES = re.compile(
+    r"\b(BSD|MIT|MIT-0|MIT-CMU|0BSD|Apache|ISC|PSF|Python Software Foundation|FreeBSD|Zlib|CC0|CNRI-Python|BSL-1\.0|HPND"
+    r"|MPL-2\.0|MPL 2\.0|LLVM-exception)\b"
+)
+UNWANTED = re.compile(r"\b(AGPL|GPL|LGPL|SSPL|Proprietary|Commons Clause|NonCommercial)", re.IGNORECASE)
+
+
+def licence_of(package: str) -> str:
+    about = metadata.metadata(package)
+    classifiers = [line for line in about.get_all("Classifier") or [] if line.startswith("License")]
+    return about.get("License-Expression") or " | ".join(classifiers) or (about.get("License") or "").split("\n")[0]
+
+
+def test_every_locked_package_has_a_licence_that_goes_with_ours():
+    found, bad = 0, []
+    for package in pins((ROOT / "requirements.lock.txt").read_text().splitlines()):
+        try:
+            licence = licence_of(package)
+        except metadata.PackageNotFoundError:
+            continue  # of another platform
+        found += 1
+        if UNWANTED.search(licence) or not LICENCES.search(licence):
+            bad.append(f"{package}: {licence or 'no licence said'}")
+    assert not bad, "\n".join(bad)
+    assert found > 100, "too few are installed to say anything"
+
+
 def test_no_file_names_an_index_to_install_from():
-    for name in ("pyproject.toml", "environment.yml", "requirements.lock.txt", "Makefile", ".ci/run"):
+    for name in ("pyproject.toml", "environment.yml", "requirements.lock.txt", "requirements.hashes.txt", "Makefile", ".ci/run"):
         text = (ROOT / name).read_text()
         assert not re.search(r"index-url|find-links|trusted-host", text), name
 

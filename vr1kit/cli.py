@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from vr1kit import __version__
-from vr1kit.model_commands import add_evaluate, add_plan, add_subcommand, add_train, parse_value
-from vr1kit.data_commands import DATA_COMMANDS
+from vr1kit.data_commands import add_curate, add_doctor, add_leakage
+from vr1kit.model_commands import add_evaluate, add_plan, add_train
+from vr1kit.run_commands import add_rerun, add_status, add_verify
+from vr1kit.subcommands import add_subcommand, parse_value
 
 DESCRIPTION = """\
 Vision-R1, reproduced from notebooks: vision-guided reinforcement learning for
@@ -72,37 +74,6 @@ def run_reproduce(arguments: argparse.Namespace) -> int:
     return reproduce(arguments.run, arguments.profile, arguments.only, arguments.force, parameters)
 
 
-def add_status(subcommands: Any) -> None:
-    parser = add_subcommand(subcommands, "status", run_status, "list the steps of a run: state, time, why", """\
-examples:
-  vr1kit status tiny
-  vr1kit status published
-
-done     finished, and its settings, inputs, code and files are unchanged
-stale    finished, but something it depends on has changed since
-missing  begun and not finished""")  # fmt: skip
-    parser.add_argument("run", metavar="RUN", help="a folder under runs/")
-
-
-def run_status(arguments: argparse.Namespace) -> int:
-    from vr1kit.runs import open_run, runs_root
-
-    run = open_run(arguments.run)
-    if not run.path.is_dir():
-        there = sorted(path.name for path in runs_root().glob("*") if path.is_dir())
-        raise ValueError(f"there is no run '{run.name}'; there are: {', '.join(there) or 'none yet'}")
-    rows = []
-    for name in run.step_names():
-        step = run.find(name)
-        seconds = step.provenance()["seconds"] if step.has("provenance.json") else None
-        rows.append((step.state(), name, "" if seconds is None else f"{seconds:.0f} s", step.why()))
-    print(f"run '{run.name}'{' (frozen)' if run.frozen else ''}: {len(rows)} steps")
-    wide = max((len(row[1]) for row in rows), default=0)
-    for state, name, seconds, why in rows:
-        print(f"  {state:<8}{name:<{wide}}  {seconds:>7}  {why}")
-    return 0
-
-
 def add_profiles(subcommands: Any) -> None:
     add_subcommand(subcommands, "profiles", run_profiles, "list the profiles and what each needs", """\
 example:
@@ -127,6 +98,7 @@ def add_study(subcommands: Any) -> None:
 examples:
   vr1kit study --run full --profile published            # every seed, both base policies
   vr1kit study --run full --profile published --part sweeps
+  vr1kit study --run mine --profile tiny --only mixed-seed0-vision_r1     one policy: trained and tested
 
 The same command continues an interrupted study; done jobs are found, not repeated.""")  # fmt: skip
     parser.add_argument("--run", default="full", metavar="NAME", help="folder under runs/ (default: full)")
@@ -135,29 +107,38 @@ The same command continues an interrupted study; done jobs are found, not repeat
     parser.add_argument(
         "--part", choices=parts, action="append", help="only this part; may be repeated (default: all but sweeps)"
     )
+    parser.add_argument("--only", metavar="POLICY", help="only this policy, without the tables, e.g. mixed-seed0-sft")
 
 
 def run_study(arguments: argparse.Namespace) -> int:
     from vr1kit.jobs import list_ablations, list_jobs, list_sweeps
     from vr1kit.profiles import get_profile
+    from vr1kit.runs import open_run
     from vr1kit.study import collect_gallery
     from vr1kit.summary import write_ablations, write_results, write_sweeps
     from vr1kit.workers import run_jobs
 
     run, name = arguments.run, arguments.profile
     profile, parts = get_profile(name), arguments.part or ["policies", "gallery", "ablations"]
-    if "policies" in parts:
-        run_jobs(run, name, list_jobs(name))
-        write_results(run, name)
-    if "gallery" in parts:
-        for base in profile.base_policies:
-            collect_gallery(run, name, base, profile.seeds[0])
-    if "ablations" in parts:
-        run_jobs(run, name, list_ablations(name), split="val")
-        write_ablations(run, name)
-    if "sweeps" in parts:
-        run_jobs(run, name, list_sweeps(name), split="val")
-        write_sweeps(run, name)
+    only = [job for job in list_jobs(name) if job.name == arguments.only]
+    if arguments.only and not only:
+        raise ValueError(f"no policy '{arguments.only}'; there are: {', '.join(job.name for job in list_jobs(name))}")
+    with open_run(run).locked():
+        if only:
+            run_jobs(run, name, only)
+            return 0
+        if "policies" in parts:
+            run_jobs(run, name, list_jobs(name))
+            write_results(run, name)
+        if "gallery" in parts:
+            for base in profile.base_policies:
+                collect_gallery(run, name, base, profile.seeds[0])
+        if "ablations" in parts:
+            run_jobs(run, name, list_ablations(name), split="val")
+            write_ablations(run, name)
+        if "sweeps" in parts:
+            run_jobs(run, name, list_sweeps(name), split="val")
+            write_sweeps(run, name)
     return 0
 
 
@@ -275,8 +256,8 @@ def run_pretrain(arguments: argparse.Namespace) -> int:
 
 
 SUBCOMMANDS = (
-    add_reproduce, add_status, add_profiles, add_score, add_study, add_publish, add_readme, add_refresh, add_pretrain, add_plan,
-    add_train, add_evaluate,
+    add_reproduce, add_status, add_verify, add_rerun, add_profiles, add_curate, add_leakage, add_doctor, add_score, add_study,
+    add_publish, add_readme, add_refresh, add_pretrain, add_plan, add_train, add_evaluate,
 )  # fmt: skip
 
 
@@ -284,33 +265,38 @@ def build_parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("vr1kit", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"vr1kit {__version__}")
+    parser.set_defaults(parse=parser.parse_args)  # `rerun` reads recorded commands with it
     subcommands = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
     for add in SUBCOMMANDS:
         add(subcommands)
-    for add in DATA_COMMANDS:
-        add(subcommands, _add)
     return parser
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 good, 1 the work failed, 2 bad input, 130 Ctrl-C."""
+    """Exit codes: 0 good, 1 the work failed, 2 bad input, 130 Ctrl-C or SIGTERM."""
+    from vr1kit.disks import is_full_disk
+    from vr1kit.interruption import sigterm_as_ctrl_c
+
     arguments = build_parser().parse_args(words)
     arguments.words = list(sys.argv[1:] if words is None else words)  # for those that start themselves again
     try:
-        return arguments.run_subcommand(arguments)
+        with sigterm_as_ctrl_c():
+            return arguments.run_subcommand(arguments)
     except KeyboardInterrupt:
         return _complain("interrupted; the same command goes on from here", 130)
     except BrokenPipeError:  # `vr1kit status tiny | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError) as error:
-        if arguments.debug:
-            raise
-        return _complain(_one_line(error), 2)
     except Exception as error:
         if arguments.debug:
             raise
-        return _complain(f"{type(error).__name__}: {_one_line(error)} (--debug shows the traceback)", 1)
+        if isinstance(error, ValueError | OSError) and not is_full_disk(error):
+            return _complain(_one_line(error), 2)
+        from vr1kit.failures import explain
+        from vr1kit.runs import runs_root
+
+        go_on = "\nfinished steps are kept; the same command goes on from here" if hasattr(arguments, "run") else ""
+        return _complain(explain(error, runs_root()) + go_on, 1)
 
 
 def _one_line(error: BaseException) -> str:

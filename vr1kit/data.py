@@ -9,7 +9,6 @@ Deviations from the paper's 49K mix: same three parts in the same proportions (6
 
 from __future__ import annotations
 
-import functools
 import heapq
 import json
 from collections import Counter
@@ -31,14 +30,24 @@ __all__ = ["DataError", "DetectionSet", "Example", "Part", "Record", "ask", "cur
            "read_image", "to_dataset"]  # fmt: skip
 
 
-@functools.lru_cache(maxsize=8192)
+KEPT_PIXELS = 2**26  # of decoded pictures, 200 MB: the tiny profile's mix; ours
+_kept: dict[str, Image.Image] = {}  # by path, the one asked for last at the end
+
+
 def read_image(path: str) -> Image.Image:
-    """Decode one picture to RGB; kept in memory, since training asks for each several times. Raises DataError."""
-    try:
-        with open_image(path) as image:
-            return image.convert("RGB")
-    except BadRecord as error:
-        raise error.at(path, "the picture") from None
+    """Decode one picture to RGB; the last ones are kept, since training asks for each several times. Raises DataError."""
+    image = _kept.pop(path, None)
+    if image is None:
+        try:
+            with open_image(path) as file:
+                image = file.convert("RGB")
+        except BadRecord as error:
+            raise error.at(path, "the picture") from None
+        room = KEPT_PIXELS - image.width * image.height
+        while _kept and sum(kept.width * kept.height for kept in _kept.values()) > room:
+            del _kept[next(iter(_kept))]
+    _kept[path] = image
+    return image
 
 
 # --- curation --------------------------------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
-"""The subcommands about data: `vr1kit curate`, `vr1kit leakage`, `vr1kit doctor`. Declared as `vr1kit.cli` says; `add` is its `_add`."""
+"""The subcommands about data: `vr1kit curate`, `vr1kit leakage`, `vr1kit doctor`."""
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from vr1kit.subcommands import add_subcommand
 
 LIMITS = {  # field of filters.Limits -> type, what it bounds
     "min_instances": (int, "fewest boxes in a picture (1)"),
@@ -17,8 +19,8 @@ LIMITS = {  # field of filters.Limits -> type, what it bounds
 }
 
 
-def add_curate(subcommands: Any, add: Callable) -> None:
-    parser = add(subcommands, "curate", run_curate, "turn detection datasets into curated instructions, with a card", """\
+def add_curate(subcommands: Any) -> None:
+    parser = add_subcommand(subcommands, "curate", run_curate, "turn detection datasets into curated instructions, with a card", """\
 examples:
   vr1kit curate coco --split train2017 --out curated              all that passes the filters, in file order
   vr1kit curate coco voc=VOC2012 --split train --n 5000 --out mix    5,000 pictures, shuffled, half from each
@@ -146,8 +148,8 @@ def _leave_out(data: Any, leaked: set[str], root: str) -> Any:
     return replace(data, records=tuple(kept), skipped=counts)
 
 
-def add_leakage(subcommands: Any, add: Callable) -> None:
-    parser = add(subcommands, "leakage", run_leakage, "find pictures of evaluation sets in a training set", """\
+def add_leakage(subcommands: Any) -> None:
+    parser = add_subcommand(subcommands, "leakage", run_leakage, "find pictures of evaluation sets in a training set", """\
 examples:
   vr1kit leakage coco --split train2017 --against coco --against-split val2017 --out leaks.csv
   vr1kit leakage mix --against odinw/pothole odinw/Raccoon --out leaks.csv --processes 2
@@ -187,8 +189,8 @@ def run_leakage(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def add_doctor(subcommands: Any, add: Callable) -> None:
-    parser = add(subcommands, "doctor", run_doctor, "say what is wrong between a dataset and a model's answers", """\
+def add_doctor(subcommands: Any) -> None:
+    parser = add_subcommand(subcommands, "doctor", run_doctor, "say what is wrong between a dataset and a model's answers", """\
 examples:
   vr1kit doctor coco.json --answers answers.jsonl                     which space are the answers in?
   vr1kit doctor coco.json --answers answers.jsonl --coordinates norm1000
@@ -213,9 +215,10 @@ space of the answers, pixel bounds of processors, labels, and lengths in tokens.
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
-    from vr1kit.coordinates import FAMILIES, CoordinateSpace
+    from vr1kit.coordinates import CoordinateSpace
     from vr1kit.data import read_coco
     from vr1kit.doctor import check_bounds, check_labels, check_length, check_space, read_processor
+    from vr1kit.families import FAMILIES
     from vr1kit.readers import open_dataset
     from vr1kit.scoring import read_answers
 
@@ -267,6 +270,3 @@ def _ask_model(name: str, data: Any, pictures: int) -> tuple[list, Callable[[str
         for k, (e, text) in enumerate(zip(examples, texts, strict=True), 1)
     ]  # fmt: skip
     return answers, lambda text: len(policy.tokenizer(text)["input_ids"])
-
-
-DATA_COMMANDS = (add_curate, add_leakage, add_doctor)

@@ -23,8 +23,9 @@ import numpy as np
 
 from vr1kit.boxes import iou_matrix
 from vr1kit.completions import MAX_SIDE, parse_completion
-from vr1kit.coordinates import FAMILIES, CoordinateSpace, convert_boxes_xyxy, smart_resize
+from vr1kit.coordinates import CoordinateSpace, convert_boxes_xyxy, smart_resize
 from vr1kit.data import ask
+from vr1kit.families import FAMILIES
 from vr1kit.matching import match_boxes
 from vr1kit.prompts import write_answer
 from vr1kit.records import DataError, DetectionSet
@@ -54,7 +55,7 @@ class Processor:
     """How a model's processor sizes pictures: sides are multiples of `factor`, pixels lie within the bounds."""
 
     name: str
-    family: str | None  # a key of coordinates.FAMILIES
+    family: str | None  # a key of families.FAMILIES
     factor: int
     min_pixels: int
     max_pixels: int

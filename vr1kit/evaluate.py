@@ -17,7 +17,7 @@ import torch
 
 from vr1kit.data import DetectionSet, ask, read_image
 from vr1kit.decoding import generate
-from vr1kit.files import write_csv_atomic
+from vr1kit.files import open_atomic, write_csv_atomic
 from vr1kit.intervals import Matches, find_matches, run_cocoeval
 from vr1kit.models import Policy
 
@@ -97,6 +97,9 @@ def evaluate_policy(
     In `folder`, if given, are kept: predictions.jsonl (suite, set, image_id, answer), matches/<set>.npz (for intervals) and
     counts.csv (boxes, unknown labels, malformed answers per set).
     """
+    for name in (data.name for sets in suites.groups.values() for data in sets):
+        if Path(name).name != name or "\0" in name:  # it will name a file
+            raise ValueError(f"a set cannot be called {name!r}: give it a name without slashes")
     jobs = [(suite, data, record) for suite, sets in suites.groups.items() for data in sets for record in data.records]
     prompts = [policy.family.reword(ask(record, list(data.categories)).prompt) for _, data, record in jobs]
     paths = [str(record.image_path) for *_, record in jobs]
@@ -105,7 +108,7 @@ def evaluate_policy(
     answers = answer_greedily(policy, paths, prompts, batch=batch, progress=progress)
     if folder is not None:
         (folder / "matches").mkdir(parents=True, exist_ok=True)
-        with open(folder / "predictions.jsonl", "w", encoding="utf-8") as out:
+        with open_atomic(folder / "predictions.jsonl") as out:
             for (suite, data, record), answer in zip(jobs, answers, strict=False):
                 out.write(json.dumps({"suite": suite, "set": data.name, "image_id": record.image_id, "answer": answer}) + "\n")
             for question, answer in zip(suites.questions, answers[len(jobs) :], strict=True):

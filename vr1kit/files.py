@@ -13,13 +13,17 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 NUMBER = re.compile(r"[+-]?(\d+(?P<fraction>\.\d*)?|(?P<point>\.\d+))(?P<exponent>[eE][+-]?\d+)?")
+
+SYNC_ALL_ABOVE = 200  # files; ours
 
 
 class RunError(ValueError):
@@ -51,19 +55,64 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_text_atomic(path: Path, text: str) -> None:
-    """Write beside the target, sync, then rename: readers see the old file or the new one, never a part."""
+@contextmanager
+def open_atomic(path: Path, mode: str = "w") -> Iterator[IO]:
+    """A file to write; within, it has a temporary name beside the target. Synced and renamed at the end, gone after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with open(temporary, mode) if "b" in mode else open(temporary, mode, encoding="utf-8", newline="") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_path(path.parent)
     except BaseException:  # a full disk, Ctrl-C: leave nothing behind
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def open_folder_atomic(folder: Path) -> Iterator[Path]:
+    """An empty folder to fill; within, it has a temporary name beside the target, which it replaces at the end."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        sync_paths((*temporary.rglob("*"), temporary))
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+        sync_path(folder.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def sync_path(path: Path) -> None:
+    """Have a file's bytes, or a folder's names, on the disk before this returns."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_paths(paths: Iterable[Path]) -> None:
+    """`sync_path` for several; many at once, since one by one a thousand small files take seconds."""
+    paths = list(paths)
+    if len(paths) > SYNC_ALL_ABOVE:
+        os.sync()
+    else:
+        for path in paths:
+            sync_path(path)
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write beside the target, sync, then rename: readers see the old file or the new one, never a part."""
+    with open_atomic(path) as file:
+        file.write(text)
 
 
 def write_json_atomic(path: Path | str, value: Any) -> None:
@@ -73,7 +122,7 @@ def write_json_atomic(path: Path | str, value: Any) -> None:
 def read_json(path: Path | str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of JSON, of UTF-8, of numbers with thousands of digits
         raise RunError(f"{path} is not valid JSON ({error}); delete it to have it made again") from error
 
 

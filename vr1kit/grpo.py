@@ -11,6 +11,7 @@ Every hyper-parameter that changes the objective is set here and sourced, becaus
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -27,6 +28,7 @@ from vr1kit.criteria import Criteria, Schedule
 from vr1kit.data import decode_images
 from vr1kit.decoding import generate, score_completions, supports_shared_prompts
 from vr1kit.families import JSON, AnswerFormat
+from vr1kit.files import open_folder_atomic
 from vr1kit.models import Policy, freeze_tower
 from vr1kit.rewards import VARIANTS, Score, score_group
 from vr1kit.settings import KLS, LOSSES, GrpoSettings
@@ -286,7 +288,10 @@ LOGGED = {
 
 
 class StageSnapshot(TrainerCallback):
-    """Keeps the policy as it is when a stage that is not the last ends: folder/model-<stage>."""
+    """Keeps the policy as it is when a stage that is not the last ends: folder/model-<stage>.
+
+    Until training ends it lies with the checkpoints, the only folder that an interrupted attempt leaves to the next.
+    """
 
     def __init__(self, schedule: Schedule, folder: Path, save: Callable[[Path], None]):
         self.schedule, self.folder, self.save = schedule, folder, save
@@ -294,7 +299,14 @@ class StageSnapshot(TrainerCallback):
     def on_step_end(self, args, state, control, **_):
         before = self.schedule.stage_at((state.global_step - 1) / state.max_steps)
         if state.global_step < state.max_steps and self.schedule.stage_at(state.global_step / state.max_steps) is not before:
-            self.save(self.folder / f"model-{before.name}")
+            self.save(self.folder / "checkpoints" / f"model-{before.name}")
+
+    def on_train_end(self, args, state, control, **_):
+        if not state.is_world_process_zero:
+            return
+        for snapshot in self.folder.glob("checkpoints/model-*"):
+            with open_folder_atomic(self.folder / snapshot.name) as folder:
+                shutil.copytree(snapshot, folder, dirs_exist_ok=True)
 
 
 def train_grpo(
@@ -341,5 +353,5 @@ def grpo_config(settings: GrpoSettings, folder: Path, reward_weights: Sequence[f
         importance_sampling_level=level, use_bias_correction_kl=KLS[s.kl], scale_rewards=s.scale_rewards, epsilon=s.epsilon,
         epsilon_high=s.epsilon_high, mask_truncated_completions=s.mask_cut_off, reward_weights=list(reward_weights),
         shuffle_dataset=True, remove_unused_columns=False, seed=s.seed, data_seed=s.seed, logging_steps=1, save_strategy="steps",
-        save_steps=s.save_steps, save_total_limit=1, log_completions=False,
+        save_steps=s.save_steps, log_completions=False,
     )  # fmt: skip

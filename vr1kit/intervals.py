@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vr1kit.files import open_atomic
 from vr1kit.precision import find_precision_curve
 
 RESAMPLES = 500
@@ -36,10 +37,11 @@ class Matches:
 
     def save(self, path: Path) -> None:
         crowds = {} if self.ignored is None or not self.ignored.any() else {"ignored": np.packbits(self.ignored, axis=1)}
-        np.savez_compressed(
-            path, **crowds, picture=self.picture.astype(np.int32), category=self.category.astype(np.int16),
-            score=self.score.astype(np.float64), hit=np.packbits(self.hit, axis=1), truths=self.truths.astype(np.int16),
-        )  # fmt: skip
+        with open_atomic(path, "wb") as file:
+            np.savez_compressed(
+                file, **crowds, picture=self.picture.astype(np.int32), category=self.category.astype(np.int16),
+                score=self.score.astype(np.float64), hit=np.packbits(self.hit, axis=1), truths=self.truths.astype(np.int16),
+            )  # fmt: skip
 
     @staticmethod
     def load(path: Path) -> Matches:

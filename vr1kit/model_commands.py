@@ -2,28 +2,11 @@
 
 import argparse
 import importlib.util
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-
-def add_subcommand(subcommands: Any, name: str, run: Any, summary: str, examples: str) -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = subcommands.add_parser(
-        name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=examples, formatter_class=raw
-    )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(run_subcommand=run)
-    return parser
-
-
-def parse_value(text: str) -> Any:
-    """JSON if it is JSON (1e-6, true, [1, 2]), else the text itself."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
+from vr1kit.subcommands import add_subcommand, parse_value
 
 
 def add_plan(subcommands: Any) -> None:

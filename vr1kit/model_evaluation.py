@@ -9,12 +9,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+from vr1kit.answer_files import answer_share, list_missing, question_key, read_answers
 from vr1kit.files import write_json_atomic
 from vr1kit.protocols import Plan, merge_answers, plan_queries
 from vr1kit.readers import open_dataset
 from vr1kit.runs import check_name, open_run
 from vr1kit.scorecard import score_set
-from vr1kit.answer_files import answer_share, list_missing, question_key, read_answers
 
 
 def _questions(request: Any) -> tuple[Plan, list[str], list[str], Path]:

@@ -22,13 +22,14 @@ import torch
 from vr1kit.completions import ParsedCompletion
 from vr1kit.coordinates import CoordinateSpace, convert_boxes_xyxy, round_boxes_xyxy, smart_resize, space_size
 from vr1kit.families import FAMILIES, Family
+from vr1kit.files import open_folder_atomic
 
 POLICIES = Path(__file__).parent / "policies"
 BASE_POLICIES = ("mixed", "converged")
 # What a folder must hold: of each row one.
 PARTS = {
     "configuration": ("config.json",),
-    "weights": ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"),
+    "weights": ("model.safetensors", "model.safetensors.index.json"),  # no pickles
     "tokenizer": ("tokenizer.json", "vocab.json", "tokenizer.model"),
     "image processor": ("preprocessor_config.json", "processor_config.json"),
 }
@@ -110,9 +111,10 @@ def load_policy(
     bound_pixels  the family's bounds on a picture's size instead of the checkpoint's, which are made for much more memory
     weights       False: configuration and processor only, to check what can be checked without
 
+    Weights are read from safetensors only, and no code that comes with a model is run.
     Raises PolicyError for a checkpoint that is missing, incomplete or corrupt, a family not known, and a package not installed.
     """
-    from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig
+    from transformers import AutoConfig, BitsAndBytesConfig
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # one bar per small file says nothing
@@ -131,7 +133,7 @@ def load_policy(
     if path.exists() and (missing := find_missing(path)):
         what = f"{path} has no {missing}; give a folder written by save_policy or save_pretrained"
         raise PolicyError(f"policy '{name}': {what}")
-    options: dict = {"dtype": getattr(torch, dtype), "revision": revision}
+    options: dict = {"dtype": getattr(torch, dtype), "revision": revision, "use_safetensors": True, "trust_remote_code": False}
     if attention:
         options["attn_implementation"] = attention
     if quantize:
@@ -140,17 +142,17 @@ def load_policy(
             bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=getattr(torch, dtype),
         )  # fmt: skip
     try:
-        config = AutoConfig.from_pretrained(source, revision=revision)
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
         if config.model_type not in FAMILIES:
             raise PolicyError(
                 f"policy '{name}': model family '{config.model_type}' is not known; known are {', '.join(FAMILIES)}"
             )
-        model = AutoModelForImageTextToText.from_pretrained(source, **options) if weights else None
+        model = _load_weights(name, source, options) if weights else None
         policy = Policy(str(name), model, _load_processor(source, revision), FAMILIES[family or config.model_type], config)
     except PolicyError:
         raise
     except Exception as error:  # safetensors, json and hub errors have no common base
-        message = str(error).splitlines()[0][:200]
+        message = " ".join(str(error).split())[:200]
         raise PolicyError(f"policy '{name}': cannot be loaded from {source} ({type(error).__name__}: {message})") from error
     if policy.tokenizer.chat_template is None and policy.processor.chat_template is None:
         raise PolicyError(f"policy '{name}': {source} has no chat template; add chat_template.jinja, as instruct models have it")
@@ -158,6 +160,15 @@ def load_policy(
         bounds = policy.family.min_pixels, policy.family.max_pixels
         policy.processor.image_processor.size = dict(zip(("shortest_edge", "longest_edge"), bounds, strict=True))
     return policy
+
+
+def _load_weights(name: str | Path, source: str, options: dict):
+    from transformers import AutoModelForImageTextToText
+
+    model, loaded = AutoModelForImageTextToText.from_pretrained(source, output_loading_info=True, **options)
+    if missing := sorted(loaded["missing_keys"]):  # transformers would begin with random numbers there
+        raise PolicyError(f"policy '{name}': {len(missing)} weights are missing in {source}, e.g. {missing[0]}; fetch it again")
+    return model
 
 
 def require_extra(wish: str, what: str) -> None:
@@ -191,7 +202,7 @@ def _load_processor(source: str, revision: str | None):
     config = Path(source) / "tokenizer_config.json"
     own = config.exists() and json.loads(config.read_text()).get("tokenizer_class") != "Qwen2Tokenizer"
     if not own and importlib.util.find_spec("torchvision"):
-        return AutoProcessor.from_pretrained(source, revision=revision)
+        return AutoProcessor.from_pretrained(source, revision=revision, trust_remote_code=False)
     tokenizer = (PreTrainedTokenizerFast if own else AutoTokenizer).from_pretrained(
         source, revision=revision, padding_side="left"
     )
@@ -202,8 +213,9 @@ def save_policy(policy: Policy, folder: str | Path) -> Path:
     """Write weights (safetensors) and processor, so that `load_policy(folder)` gives the policy back."""
     folder = Path(folder)
     model = policy.model.merge_and_unload() if hasattr(policy.model, "merge_and_unload") else policy.model
-    model.save_pretrained(folder)
-    save_processor(policy, folder)
+    with open_folder_atomic(folder) as new:
+        model.save_pretrained(new)
+        save_processor(policy, new)
     return folder
 
 

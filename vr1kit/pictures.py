@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from vr1kit.boxes import as_boxes, iou_matrix
+from vr1kit.images import open_image
 from vr1kit.matching import match_boxes
 from vr1kit.results import policy_name
 from vr1kit.scenes import draw_scene
@@ -111,7 +112,7 @@ def _redraw(item: Any) -> tuple[Image.Image, Any, list[str], str]:
     if hasattr(item, "objects"):
         boxes = [o.box_xyxy_px for o in item.objects]
         return item.image, boxes, [o.label for o in item.objects], item.domain
-    with Image.open(item.record.image_path) as file:
+    with open_image(item.record.image_path) as file:
         image = file.convert("RGB")
     return image, item.boxes_xyxy_px, list(item.labels), f"{item.record.source}, {item.task}"
 

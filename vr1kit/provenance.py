@@ -10,6 +10,7 @@ import hashlib
 import os
 import platform
 import resource
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,8 +25,9 @@ PACKAGE = Path(__file__).resolve().parent
 # Modules that draw, report or start things: they cannot change a number, so editing them makes no step stale.
 NOT_IN_FINGERPRINT = frozenset({
     "__init__", "__main__", "style", "pictures", "figures", "tables", "page", "report", "publish", "terminal", "reproduce",
-    "refresh", "cli", "scoring",
+    "refresh", "cli", "subcommands", "run_commands", "data_commands", "model_commands", "scoring", "locks", "disks", "differences", "failures", "verify", "rerun",
 })  # fmt: skip
+PLAIN = ("--no-ext-diff", "--no-textconv", "--no-color")  # whatever the user has set
 RECORDED_PACKAGES = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors",
     "numpy", "scipy", "pillow", "pycocotools", "matplotlib", "papermill", "vllm", "deepspeed", "bitsandbytes",
@@ -81,18 +83,44 @@ def code_hashes(modules: Sequence[str] | None = None) -> dict[str, str]:
 
 
 def describe_code() -> dict[str, Any]:
-    """Commit of the checkout this package sits in, and whether tracked files differ from it."""
-    commit = _git("rev-parse", "HEAD")
+    """Commit of the checkout this package sits in, and whether its files differ from it; `diff_code` says how."""
+    commit = _git("rev-parse", "HEAD") if _is_checkout() else None
+    if commit is None:
+        return {"git_commit": None, "git_dirty": None}
     changes = _git("status", "--porcelain", "--untracked-files=no")
-    return {"git_commit": commit or None, "git_dirty": None if changes is None else bool(changes)}
+    return {"git_commit": commit, "git_dirty": bool(changes or _untracked())}
 
 
-def _git(*arguments: str) -> str | None:
+def _is_checkout() -> bool:
+    """False for a wheel, also for one installed inside somebody else's repository."""
+    top = _git("rev-parse", "--show-toplevel")
+    return top is not None and Path(top).resolve() == PACKAGE.resolve().parent
+
+
+def diff_code() -> str:
+    """How the checkout differs from its commit, as `git apply` takes it, new files of the package included; "" if it does not.
+
+    Notebooks are left out: their steps keep them as they were executed. Of binary files only the names are listed.
+    """
+    if not _is_checkout():
+        return ""
+    changed = _git("diff", *PLAIN, "HEAD", "--", ":(top)", ":(top,exclude)notebooks/*.ipynb") or ""
+    added = [_git("diff", *PLAIN, "--no-index", "--", os.devnull, name, code=1) or "" for name in _untracked()]
+    return "".join(part + "\n" for part in (changed, *added) if part)
+
+
+def _untracked() -> list[str]:
+    """New files of the package that git does not know yet; imports find them as well as the others."""
+    return [name for name in (_git("ls-files", "--others", "--exclude-standard", "--", ".") or "").split("\n") if name]
+
+
+def _git(*arguments: str, code: int = 0) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=PACKAGE, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(["git", *arguments], cwd=PACKAGE, capture_output=True, timeout=30, check=False)
     except FileNotFoundError:
         return None  # no git here: a release archive, or a wheel
-    return done.stdout.strip() if done.returncode == 0 else None
+    text = done.stdout.decode("utf-8", "replace")
+    return text.rstrip("\n") if done.returncode == code else None
 
 
 def describe_machine() -> dict[str, Any]:
@@ -106,6 +134,7 @@ def describe_machine() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads() if torch else None,
         "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
+        "peak_gpu_memory_mib": torch.cuda.max_memory_allocated() / 2**20 if torch and torch.cuda.is_available() else None,
     }
 
 
@@ -132,12 +161,13 @@ def describe_command() -> str:
     program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
     if "ipykernel" in program:
         return "jupyter"
-    return " ".join([program, *(Path(word).name if os.path.isabs(word) else word for word in sys.argv[1:])])
+    program = "vr1kit" if program in ("cli.py", "__main__.py") else program
+    return shlex.join([program, *(Path(word).name if os.path.isabs(word) else word for word in sys.argv[1:])])
 
 
 def peak_memory_mib() -> float:
-    """Largest resident size this process has had; Linux counts in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Largest resident size that this process, or one of its children that has ended, has had; Linux counts in KiB, macOS in bytes."""
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 

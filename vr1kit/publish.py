@@ -7,13 +7,9 @@ along, so that notebooks and figures show real results without training anything
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
+from vr1kit.manifests import is_published
 from vr1kit.runs import Run, RunError, open_run
-
-KEEP = (".json", ".jsonl", ".csv", ".npz", ".md")
-LEAVE = ("checkpoints", "model", "model-beginner", "dataset", "images", "logs", "notebooks")
-LEAVE_FILES = ("predictions.jsonl", "annotations.json", "attempt.json", "questions.json")
 
 
 def publish(source: str, target: str = "published") -> Run:
@@ -30,7 +26,7 @@ def publish(source: str, target: str = "published") -> Run:
     shutil.rmtree(out.path, ignore_errors=True)
     for name in steps:
         for path in sorted((run.path / name).rglob("*")):
-            if path.is_file() and _is_small(path.relative_to(run.path / name)):
+            if path.is_file() and is_published(path.relative_to(run.path / name)):
                 place = out.path / name / path.relative_to(run.path / name)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, place)
@@ -38,7 +34,3 @@ def publish(source: str, target: str = "published") -> Run:
         f"Small files of run '{source}', made by: vr1kit study --run {source} --profile published; vr1kit publish {source}"
     )
     return out
-
-
-def _is_small(path: Path) -> bool:
-    return path.suffix in KEEP and path.name not in LEAVE_FILES and not set(path.parts[:-1]) & set(LEAVE)

@@ -18,10 +18,11 @@ import numpy as np
 
 from vr1kit import page, tables
 from vr1kit.files import RunError, read_csv, read_json, write_text_atomic
+from vr1kit.manifests import MANIFEST, METRICS, PROVENANCE
 from vr1kit.page import code, missing, picture, scroll, text
 from vr1kit.profiles import PROFILES
 from vr1kit.results import PAPER_MODELS, SUITE_NAMES, Results, Row, paper_value, policy_name, read_paper
-from vr1kit.runs import MANIFEST, METRICS, PROVENANCE, Run
+from vr1kit.runs import Run
 
 UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError)  # what a damaged file can cause
 SIGNS = {"holds": ("✓", "good"), "win": ("✓", "good"), "missed": ("✗", "bad"), "loss": ("✗", "bad")}

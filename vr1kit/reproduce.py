@@ -13,13 +13,12 @@ failed.ipynb, never as executed.ipynb.
 3. papermill cannot resume inside a notebook. It need not: inside, every costly thing is a step of its own.
 """
 
-import fcntl
 import hashlib
 import json
 import os
+import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,10 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 
+from vr1kit import failures, locks
+from vr1kit.differences import shorten
+from vr1kit.files import write_text_atomic
+from vr1kit.interruption import PATIENCE, sigterm_as_ctrl_c
 from vr1kit.profiles import get_profile
 from vr1kit.provenance import notebook_modules, set_environment
 from vr1kit.runs import Run, RunError, Step, open_run, project_root, read_json
@@ -81,7 +84,7 @@ def _spell_command(run: str, profile: str, only: str | None, force: bool, parame
     words = ["vr1kit reproduce", f"--run {run}", f"--profile {profile}"]
     words += [f"--only {only}"] if only else []
     words += ["--force"] if force else []
-    words += [f"-p {name} {json.dumps(value)}" for name, value in parameters.items()]
+    words += [f"-p {name} {shlex.quote(json.dumps(value))}" for name, value in parameters.items()]
     return " ".join(words)
 
 
@@ -220,7 +223,9 @@ def run_tasks(run: Run, tasks: Sequence[Task], screen: Screen, command: str, onl
     chosen = choose(tasks, only)
     pace = Pace({task.stem: 60 * task.minutes for task in chosen if why_run(task, force)})
     screen.line(f"run '{run.name}' in {_shown(run.path)}")
-    with _only_one(run), set_environment(VR1KIT_RUNS=str(run.path.parent), VR1KIT_COMMAND=command):
+    with run.locked() as left, sigterm_as_ctrl_c(), set_environment(VR1KIT_RUNS=str(run.path.parent), VR1KIT_COMMAND=command):
+        if left:
+            screen.line(f"the last one to work here was {locks.describe(left)}; it ended before it was done")
         for task in chosen:
             title = f"[{tasks.index(task) + 1}/{len(tasks)}] {task.stem}"
             reason = why_run(task, force)
@@ -239,7 +244,7 @@ def run_tasks(run: Run, tasks: Sequence[Task], screen: Screen, command: str, onl
                 return 130
             except (PapermillExecutionError, DeadKernelError) as error:
                 kept = _keep(task, "failed.ipynb")
-                _explain_failure(task, error, kept, time.monotonic() - began, command, screen)
+                _explain_failure(task, error, kept, time.time() - (time.monotonic() - began), command, screen)
                 return 1
             pace.finish(task.stem, time.monotonic() - began)
             screen.line(f"{title}: done in {format_seconds(time.monotonic() - began)}")
@@ -258,6 +263,8 @@ def _status(number: str, task: Task, pace: Pace, began: float) -> Callable[[str]
 
 class ThisInterpreter(AsyncKernelManager):
     """Starts ipykernel under the running interpreter, whatever kernels are registered on the machine."""
+
+    shutdown_wait_time = 2 * (PATIENCE + 2)  # s; half of it until the kernel, which stops its workers, is told once more
 
     @default("transport_encryption")
     def _encrypt(self) -> str:  # or every kernel warns that its local socket is not encrypted
@@ -295,7 +302,7 @@ def _execute(task: Task, screen: Screen, status: Callable[[str], str]) -> None:
     finally:
         screen.hide()
     executed.metadata.papermill |= {"input_path": f"{task.stem}.ipynb", "output_path": "executed.ipynb"}
-    nbformat.write(executed, step.path / "executed.ipynb")
+    write_text_atomic(step.path / "executed.ipynb", nbformat.writes(executed) + "\n")
     partial.unlink()
     step.finish({"cells": count, "seconds": round(time.monotonic() - began, 2), "steps": _used_steps(step.run, trace)})
 
@@ -314,30 +321,38 @@ def _keep(task: Task, name: str) -> Path:
     return kept
 
 
-def _explain_failure(task: Task, error: Exception, kept: Path, seconds: float, command: str, screen: Screen) -> None:
+def _explain_failure(task: Task, error: Exception, kept: Path, began: float, command: str, screen: Screen) -> None:
+    run, where, said = task.step.run, _find_failed_cell(kept), str(error)
     if isinstance(error, PapermillExecutionError):
-        where = f"cell In [{error.exec_count}]"
         lines = [line for line in str(error.evalue).splitlines() if line.strip()] or ["(no message)"]
-        what = f"{error.ename}: {lines[-1].strip()}"
+        what, said = f"{error.ename}: {lines[0].strip()}", f"{error.ename}: {error.evalue}"
     else:
-        where, what = "kernel", "the kernel died; most often the machine ran out of memory"
+        what, said = "the kernel died", f"the kernel died: {error}"
+    cause, log = failures.find_cause(said, run.path), failures.last_log_lines(run.path, began)
     rule = "-" * 88
-    screen.line(f"\n{rule}\nFAILED   {task.stem}, {where}, after {format_seconds(seconds)}")
+    screen.line(f"\n{rule}\nFAILED   {task.stem}, {where}, after {format_seconds(time.time() - began)}")
     screen.line(f"error    {what}")
+    if isinstance(error, PapermillExecutionError) and len(lines) > 1:
+        for line in lines[1:][-failures.LINES :]:
+            screen.line(f"         {line.rstrip()}")
+    elif log:
+        screen.line(f"log      {_shown(log[0])} ends:")
+        for line in log[1]:
+            screen.line(f"         {line}")
+    if cause:
+        screen.line(f"cause    most likely: {cause}")
     screen.line(f"notebook {_shown(kept)}   (as far as it got, with the full traceback)")
     screen.line(f"continue {command}   (finished steps are skipped, trainings resume)\n{rule}")
 
 
-@contextmanager
-def _only_one(run: Run) -> Iterator[None]:
-    """Two pipelines in one run folder would overwrite each other; the lock goes with the process that holds it."""
-    run.path.mkdir(parents=True, exist_ok=True)
-    with open(run.path / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"run '{run.name}' is being reproduced by another process: wait, or use another --run") from None
-        yield
+def _find_failed_cell(kept: Path) -> str:
+    """'cell 12 (run_jobs(run, profile, jobs))': which cell of the notebook ran when it ended."""
+    cells = _read_notebook(kept).cells if kept.is_file() else []
+    for number, cell in enumerate(cells, 1):
+        if cell.metadata.get("papermill", {}).get("status") in ("failed", "running"):
+            count = f"In [{cell.execution_count}]" if cell.get("execution_count") else f"number {number}"
+            return f"cell {count} ({shorten([cell.source.strip().splitlines()[0]])})"
+    return "before its first cell"
 
 
 def _shown(path: Path) -> str:

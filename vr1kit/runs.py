@@ -15,6 +15,7 @@ A *run* is one folder under `runs/`. A *step* is one folder in it, made by one c
 2. It is stale when its config, its inputs, the package's code or its own files have changed.
 3. An interrupted attempt keeps `checkpoints/` and `log.jsonl` only if the next attempt asks for the same.
 4. A folder holding a file `FROZEN` (such as runs/published) is read-only: its results are taken as they are.
+5. A step is locked from `begin` until `finish` or the end of the process; another process is told who holds it.
 
 Needs nothing but the standard library and numpy; never imports torch.
 """
@@ -24,66 +25,49 @@ import os
 import re
 import shutil
 import time
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from vr1kit import provenance
+from vr1kit import disks, locks, provenance
+from vr1kit.differences import list_changes, shorten
 from vr1kit.files import (
     RunError,
-    digest,
     file_hash,
     read_csv,
     read_json,
+    sync_paths,
     to_jsonable,
     write_csv_atomic,
     write_json_atomic,
     write_text_atomic,
 )
+from vr1kit.manifests import (
+    ATTEMPT,
+    CHECKPOINTS,
+    DIFF,
+    LOG,
+    MANIFEST,
+    METRICS,
+    PROVENANCE,
+    fingerprint,
+    read_attempt,
+    read_manifest,
+    results_hash,
+)  # fmt: skip
+from vr1kit.places import project_root, runs_root
 
 __all__ = ["Run", "RunError", "Step", "open_run", "project_root", "read_csv", "read_json", "runs_root",
            "write_csv_atomic", "write_json_atomic"]  # fmt: skip
 
-MANIFEST, ATTEMPT, PROVENANCE, METRICS, LOG = (
-    "manifest.json", "attempt.json", "provenance.json", "metrics.json", "log.jsonl",
-)  # fmt: skip
-CHECKPOINTS = "checkpoints"
+LOCKS = ".locks"
+LOCK_WAIT = 25.0  # s: a killed run's workers may still be saving (interruption.GRACE)
 NAME_RULE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 State = Literal["done", "missing", "stale"]
-
-
-# --- places ----------------------------------------------------------------------------------------------------
-
-
-def project_root() -> Path:
-    """The folder whose pyproject.toml names vr1kit: above the working folder, else the package's own parent.
-
-    nbval runs a notebook in the notebook's folder, papermill in its caller's: both must find the same place.
-    """
-    here = Path.cwd()
-    for folder in (here, *here.parents, provenance.PACKAGE.parent):
-        if _names_vr1kit(folder / "pyproject.toml"):
-            return folder
-    return here  # installed as a wheel and called outside any checkout: results go where the caller is
-
-
-def _names_vr1kit(pyproject: Path) -> bool:
-    if not pyproject.is_file():
-        return False
-    try:
-        return tomllib.loads(pyproject.read_text(encoding="utf-8")).get("project", {}).get("name") == "vr1kit"
-    except tomllib.TOMLDecodeError:
-        return False  # somebody else's broken file above us is no reason to stop
-
-
-def runs_root() -> Path:
-    """`$VR1KIT_RUNS` if set, else `runs/` in the project."""
-    override = os.environ.get("VR1KIT_RUNS")
-    return Path(override).expanduser().resolve() if override else project_root() / "runs"
 
 
 # --- runs ------------------------------------------------------------------------------------------------------
@@ -110,6 +94,10 @@ class Run:
     @property
     def frozen(self) -> bool:
         return (self.path / "FROZEN").exists()
+
+    def locked(self) -> AbstractContextManager:
+        """Nobody else may make things in this run meanwhile; gives who did so last and was killed. A frozen run needs none."""
+        return nullcontext() if self.frozen else locks.locked(self.path / ".lock", f"run '{self.name}'")
 
     def freeze(self, note: str) -> None:
         """Make the run read-only; the note says what it holds and how it was made."""
@@ -144,9 +132,9 @@ class Run:
 
     def find(self, name: str) -> "Step":
         """A step as it was asked for when it was made."""
-        for mark in (MANIFEST, ATTEMPT):
+        for mark, read in ((MANIFEST, read_manifest), (ATTEMPT, read_attempt)):
             if (self.path / name / mark).is_file():
-                record = read_json(self.path / name / mark)
+                record = read(self.path / name)
                 inputs = {key: _find_input(item) for key, item in record["inputs"].items()}
                 modules = record["code_of"]
                 return Step(self, name, record["config"], inputs, None if modules is None else tuple(modules))
@@ -194,15 +182,14 @@ class Step:
 
     @property
     def fingerprint(self) -> str:
-        return _fingerprint(self.request())
+        return fingerprint(self.request())
 
     def output_hash(self) -> str:
         """Hash of what the step made (log and provenance aside), or of what it will be made from."""
         if self.has(MANIFEST):
-            manifest = read_json(self.path / MANIFEST)
+            manifest = read_manifest(self.path)
             if self.run.frozen or manifest["fingerprint"] == self.fingerprint:
-                made = manifest["artefacts"].items()
-                return digest({name: item["sha256"] for name, item in made if name not in (PROVENANCE, LOG)})
+                return results_hash(manifest)
         return f"pending:{self.fingerprint}"
 
     # what state it is in -----------------------------------------------------------------------------------------
@@ -220,12 +207,12 @@ class Step:
         if self.run.frozen:
             return "done", "published result, taken as it is"
         try:
-            manifest = read_json(self.path / MANIFEST)
+            manifest = read_manifest(self.path)
         except RunError:
             return "stale", "its manifest.json is damaged"
         request = self.request()
-        if changes := _changes(manifest["config"], request["config"]):
-            return "stale", "config changed: " + _shorten(changes)
+        if changes := list_changes(manifest["config"], request["config"]):
+            return "stale", "config changed: " + shorten(changes)
         for key in sorted(set(manifest["inputs"]) | set(request["inputs"])):
             old, new = manifest["inputs"].get(key), request["inputs"].get(key)
             if old is None or new is None:
@@ -234,7 +221,7 @@ class Step:
                 return "stale", f"input {key} changed"
         if manifest["code"] != request["code"]:
             names = sorted(name for name, _ in set(manifest["code"].items()) ^ set(request["code"].items()))
-            return "stale", "code changed since: " + _shorten(list(dict.fromkeys(names)))
+            return "stale", "code changed since: " + shorten(list(dict.fromkeys(names)))
         for name, item in manifest["artefacts"].items():
             path = self.path / name
             if not path.is_file():
@@ -253,17 +240,21 @@ class Step:
 
     def _is_same_attempt(self) -> bool:
         try:
-            return read_json(self.path / ATTEMPT)["fingerprint"] == self.fingerprint
+            return read_attempt(self.path)["fingerprint"] == self.fingerprint
         except RunError:
             return False  # damaged record: treat as somebody else's
 
     # making it ---------------------------------------------------------------------------------------------------
 
-    def begin(self) -> bool:
-        """Ready the folder; True if an interrupted attempt with the same fingerprint left checkpoints to resume."""
+    def begin(self, needed_bytes: int = 2**20) -> bool:
+        """Lock and ready the folder; True if an interrupted attempt with the same fingerprint left checkpoints to resume.
+
+        `needed_bytes`: an estimate of what will be written; DiskFull if there is no room for it.
+        """
         if self.run.frozen:
             raise RunError(f"run '{self.run.name}' is frozen: use another run name to compute '{self.name}'")
         self._refuse_nesting()
+        locks.acquire(self._lock, f"step '{self.name}' of run '{self.run.name}'", LOCK_WAIT)
         (self.path / MANIFEST).unlink(missing_ok=True)
         same = self.has(ATTEMPT) and self._is_same_attempt()
         resumed = same and (self.path / CHECKPOINTS).is_dir()
@@ -272,14 +263,21 @@ class Step:
             for item in self.path.iterdir():
                 if not (resumed and item.name in (CHECKPOINTS, LOG, ATTEMPT)):
                     shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+        disks.require_space(self.path, needed_bytes, f"step '{self.name}'")  # after the leavings of an earlier attempt are gone
         if resumed and self.has(LOG):
             self.trim_log(lambda row: True)
+        if diff := provenance.diff_code():
+            write_text_atomic(self.path / DIFF, diff)
         request = self.request()
         write_json_atomic(self.path / ATTEMPT, {
-            "step": self.name, "fingerprint": _fingerprint(request), **request,
+            "step": self.name, "fingerprint": fingerprint(request), **request,
             "started": time.time(), "earlier_seconds": earlier, **provenance.describe_code(),
         })  # fmt: skip
         return resumed
+
+    @property
+    def _lock(self) -> Path:
+        return self.run.path / LOCKS / (self.name.replace("/", "+") + ".lock")
 
     def _refuse_nesting(self) -> None:
         for other in self.run.step_names():
@@ -289,7 +287,7 @@ class Step:
     def finish(self, metrics: Mapping[str, Any]) -> None:
         """Record metrics and provenance, hash every file, and write the manifest last: from now on it is done."""
         self._require_begun()
-        attempt = read_json(self.path / ATTEMPT)
+        attempt = read_attempt(self.path)
         write_json_atomic(self.path / METRICS, metrics)
         now = time.time()
         config = self.config if isinstance(self.config, dict) else {}
@@ -298,9 +296,11 @@ class Step:
             "start": _iso(attempt["started"]), "end": _iso(now),
             "seconds": round(now - attempt["started"] + attempt["earlier_seconds"], 2),
             "resumed": attempt["earlier_seconds"] > 0, "peak_memory_mib": provenance.peak_memory_mib(),
-            "git_commit": attempt["git_commit"], "git_dirty": attempt["git_dirty"], **provenance.describe_machine(),
+            "git_commit": attempt["git_commit"], "git_dirty": attempt["git_dirty"], "config": attempt["config"],
+            "inputs": attempt["inputs"], **provenance.describe_machine(),
         })  # fmt: skip
         made = sorted(path for path in self.path.rglob("*") if path.is_file() and self._is_artefact(path))
+        sync_paths((*made, *{path.parent for path in made}))  # a power cut must not leave a manifest without its files
         artefacts = {
             path.relative_to(self.path).as_posix(): {"sha256": file_hash(path), "size": path.stat().st_size} for path in made
         }
@@ -308,10 +308,16 @@ class Step:
         kept = ("step", "fingerprint", "config", "inputs", "code_of", "code")
         write_json_atomic(self.path / MANIFEST, {**{key: attempt[key] for key in kept}, "artefacts": artefacts})
         (self.path / ATTEMPT).unlink()
+        shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)  # for resuming only; some GB with a large model
+        locks.release(self._lock)
 
     def _is_artefact(self, path: Path) -> bool:
         parts = path.relative_to(self.path).parts
-        return parts[0] != CHECKPOINTS and parts not in ((MANIFEST,), (ATTEMPT,)) and not parts[-1].endswith(".tmp")
+        return (
+            parts[0] != CHECKPOINTS
+            and parts not in ((MANIFEST,), (ATTEMPT,))
+            and not any(part.endswith(".tmp") for part in parts)
+        )
 
     def _require_begun(self) -> None:
         if self.run.frozen or not self.has(ATTEMPT):
@@ -359,34 +365,9 @@ def _describe_input(item: Step | str) -> dict[str, str]:
     return {"run": item.run.name, "step": item.name, "hash": item.output_hash()}
 
 
-def _fingerprint(request: Mapping[str, Any]) -> str:
-    """Of the config, the inputs' hashes and the code's; names of runs and steps do not matter."""
-    inputs = {key: item["hash"] for key, item in request["inputs"].items()}
-    return digest({"config": request["config"], "inputs": inputs, "code": request["code"]})
-
-
-def _changes(old: Any, new: Any, name: str = "") -> list[str]:
-    """["grpo.learning_rate 0.0001 -> 0.0002", …]: where two configs differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        found = []
-        for key in sorted(set(old) | set(new)):
-            inner = f"{name}.{key}" if name else key
-            if key not in old or key not in new:
-                found.append(f"{inner} {'added' if key not in old else 'dropped'}")
-            else:
-                found += _changes(old[key], new[key], inner)
-        return found
-    return [] if old == new else [f"{name or 'it'} {json.dumps(old)} -> {json.dumps(new)}"]
-
-
-def _shorten(items: Sequence[str], most: int = 3) -> str:
-    shown = [item if len(item) <= 120 else item[:117] + "..." for item in items[:most]]
-    return ", ".join(shown) + (f" and {len(items) - most} more" if len(items) > most else "")
-
-
 def _earlier_seconds(folder: Path) -> float:
     """How long the interrupted attempt had worked, judged by its newest file."""
-    attempt = read_json(folder / ATTEMPT)
+    attempt = read_attempt(folder)
     newest = max(path.stat().st_mtime for path in folder.rglob("*") if path.is_file())
     return attempt["earlier_seconds"] + max(0.0, newest - attempt["started"])
 

@@ -1,4 +1,5 @@
-"""What the baseline's and the method's training share: execution, resuming rightly, progress, adapters, learning-rate groups."""
+"""What the baseline's and the method's training share: execution, saving, stopping and resuming rightly, progress, adapters,
+learning-rate groups."""
 
 from __future__ import annotations
 
@@ -11,12 +12,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
 
+from vr1kit import checkpoints, disks
 from vr1kit.criteria import Schedule
+from vr1kit.interruption import Stop, stop_at_next_step
 from vr1kit.models import Policy, save_policy, save_processor
 from vr1kit.monitor import Watch
 from vr1kit.settings import GrpoSettings, SftSettings
@@ -147,14 +150,49 @@ def execution_options(settings: GrpoSettings | SftSettings, batch: int) -> dict:
     }  # fmt: skip
 
 
-def run_trainer(trainer, policy: Policy, folder: Path, save_to: Path | None = None) -> Policy:
-    """Train from the last checkpoint in folder/checkpoints, if there is one, and put the trained model into the policy.
+class SafeSaving(TrainerCallback):
+    """Checkpoints are sealed, need room before they are begun, and are made when training is asked to stop."""
 
-    save_to writes it as well, which sharded weights need: from one process alone they cannot be saved afterwards.
+    def __init__(self, stop: Stop):
+        self.stop, self.size = stop, 0
+
+    def on_step_end(self, args, state, control, **_):
+        if _anybody(self.stop.requested):
+            control.should_save = control.should_training_stop = True
+        if control.should_save:  # as large as the last one, and a tenth for the log and the rest
+            disks.require_space(Path(args.output_dir), int(1.1 * self.size), "the next checkpoint")
+
+    def on_save(self, args, state, control, **_):
+        if dist.is_initialized():
+            dist.barrier()  # each process writes a part of it
+        if state.is_world_process_zero:
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            checkpoints.seal(checkpoint)
+            self.size = sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file())
+
+
+def _anybody(asked: bool) -> bool:
+    """Whether one of the processes was asked: a signal may reach them in different steps, and all must stop in the same."""
+    if not dist.is_initialized():
+        return asked
+    flag = torch.tensor(int(asked), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag)
+
+
+def run_trainer(trainer, policy: Policy, folder: Path, save_to: Path | None = None) -> Policy:
+    """Train from the last whole checkpoint in folder/checkpoints, if there is one, and put the trained model into the policy.
+
+    Ctrl-C and SIGTERM save at the next step and raise KeyboardInterrupt. save_to writes the policy as well, which sharded weights
+    need: from one process alone they cannot be saved afterwards.
     """
     trainer.remove_callback(PrinterCallback)
-    checkpoints = folder / "checkpoints"
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(checkpoints) if checkpoints.exists() else None)
+    trainer.args.save_total_limit = None  # old ones go when the new one is sealed, not before
+    with trainer.accelerator.main_process_first():  # what is damaged is removed, by one process
+        last = checkpoints.find_last(folder / "checkpoints")
+    with stop_at_next_step() as stop:
+        trainer.add_callback(SafeSaving(stop))
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     if save_to is not None:
         save_trained(trainer, policy, save_to)
     policy.model = trainer.accelerator.unwrap_model(trainer.model)

@@ -5,15 +5,14 @@ A killed run continues: done jobs are found by their steps, a half-done training
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from vr1kit.interruption import sigterm_as_ctrl_c, worker_pool
 from vr1kit.jobs import Job, count_steps
 from vr1kit.profiles import get_profile
 from vr1kit.provenance import set_environment
@@ -25,7 +24,7 @@ def run_jobs(run: str, profile: str, jobs: Sequence[Job], split: str = "test") -
     """Train and test jobs in `profile.workers` processes of one thread each; returns their evaluation steps in order.
 
     Done jobs are found, not repeated; a killed job continues from its checkpoint when asked for again. If one fails, the others
-    that run are finished first, then RuntimeError tells the end of its log.
+    that run are finished first, then RuntimeError tells the end of its log. Ctrl-C and SIGTERM have every training save first.
     """
     p, opened = get_profile(profile), open_run(run)
     if opened.frozen:
@@ -37,7 +36,7 @@ def run_jobs(run: str, profile: str, jobs: Sequence[Job], split: str = "test") -
     waiting, running, done = list(jobs), {}, []
     failed: tuple[Job, BaseException] | None = None
     bar = tqdm(total=sum(count_steps(j, p) for j in jobs), unit="step", mininterval=5)
-    with bar, set_environment(**ONE_THREAD), ProcessPoolExecutor(p.workers, multiprocessing.get_context("spawn")) as pool:
+    with bar, set_environment(**ONE_THREAD), worker_pool(p.workers) as pool:
         while (waiting and not failed) or running:
             for job in [
                 j for j in waiting if not failed and len(running) < p.workers and not _must_wait(j, [*waiting, *running])
@@ -50,6 +49,8 @@ def run_jobs(run: str, profile: str, jobs: Sequence[Job], split: str = "test") -
                 if future.done():
                     del running[job]
                     done.append(job)
+                    if isinstance(future.exception(), KeyboardInterrupt):  # somebody stopped this worker
+                        raise KeyboardInterrupt
                     failed = failed or ((job, future.exception()) if future.exception() else None)
             bar.set_description(" | ".join(_describe(run, j) for j in running) or "done", refresh=False)
             bar.update(sum(count_steps(j, p) for j in done) + sum(_progress(run, j)[0] for j in running) - bar.n)
@@ -90,7 +91,8 @@ def _work(run: str, profile: str, job: Job, split: str, log: Path) -> None:
     with open(log, "a", buffering=1) as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
-        import torch
+        with sigterm_as_ctrl_c():
+            import torch
 
-        torch.set_num_threads(1)
-        evaluate_policy(run, profile, job, split, show=False)
+            torch.set_num_threads(1)
+            evaluate_policy(run, profile, job, split, show=False)
