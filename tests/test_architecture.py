@@ -14,14 +14,35 @@ PACKAGE = Path(__file__).parents[1] / "vr1kit"
 ORDER = (
     "boxes", "coordinates", "detections", "scan", "completions", "matching", "criteria", "precision", "rewards", "baselines",  # what an answer is worth: no torch
     "files", "provenance", "runs",  # where results live: standard library and numpy
-    "prompts", "backgrounds", "sprites", "scenes", "records", "folders", "images", "coco", "odinw", "voc", "yolo", "phrase_sets", "hub_sets", "readers", "filters", "data", "scoring", "probes", "confidence", "protocols",  # what there is to see and to ask
+    "prompts", "backgrounds", "sprites", "scenes", "records", "folders", "images", "coco", "odinw", "voc", "yolo", "phrase_sets", "hub_sets", "readers", "filters", "data", "accuracy", "scoring", "probes", "confidence", "protocols",  # what there is to see and to ask
     "credit", "settings", "profiles", "jobs",  # how much of it, and by which rules
     "tiny", "models", "instruction", "pretrain", "decoding", "training", "grpo", "sft",  # who answers, and how it learns
-    "intervals", "evaluate", "outcomes", "errors", "scorecard", "asking", "export", "study", "workers", "publish", "results",  # what came of it
-    "tables", "summary", "style", "pictures", "method_figures", "figures", "page", "report",  # and how it is shown
-    "terminal", "reproduce", "refresh", "cli",  # how it is started
+    "intervals", "evaluate", "outcomes", "errors", "scorecard", "asking", "export", "evaluations", "study", "workers", "publish", "results",  # what came of it
+    "tables", "summary", "style", "pictures", "method_figures", "figures", "page", "gallery", "comparison", "report",  # and how it is shown
+    "terminal", "reproduce", "refresh", "subcommands", "evaluation_cli", "cli",  # how it is started
 )  # fmt: skip
-WITHOUT_TORCH = ("boxes", "coordinates", "completions", "matching", "criteria", "rewards", "baselines", "data", "readers", "runs", "scoring", "probes", "confidence", "protocols", "outcomes", "errors", "scorecard")
+WITHOUT_TORCH = (
+    "boxes",
+    "coordinates",
+    "completions",
+    "matching",
+    "criteria",
+    "rewards",
+    "baselines",
+    "data",
+    "readers",
+    "runs",
+    "scoring",
+    "probes",
+    "confidence",
+    "protocols",
+    "outcomes",
+    "errors",
+    "scorecard",
+    "accuracy",
+    "evaluations",
+    "comparison",
+)
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in ("__init__", "__main__"))
 
 

@@ -56,7 +56,9 @@ def test_surplus_boxes_are_blamed_and_lonely_objects_keep_the_completions_advant
     out = assign_object_credit(scores, LABELS, np.array([0.3, 0.2, 0.1]), by_character(texts), BY_IOU)
     assert out[0][at(texts[0], "80")] == -1.0
     assert out[0][at(texts[0], "10")] == 0.3  # two boxes of the cat: too few to compare
-    off = assign_object_credit(scores, LABELS, np.array([0.3, 0.2, 0.1]), by_character(texts), ObjectCredit(edges=False, surplus=0.0))
+    off = assign_object_credit(
+        scores, LABELS, np.array([0.3, 0.2, 0.1]), by_character(texts), ObjectCredit(edges=False, surplus=0.0)
+    )
     assert off[0][at(texts[0], "80")] == 0.3
 
 

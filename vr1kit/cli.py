@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from vr1kit import __version__
+from vr1kit.evaluation_cli import add_compare, add_evaluate
+from vr1kit.subcommands import add_subcommand as _add
 
 DESCRIPTION = """\
 Vision-R1, reproduced from notebooks: vision-guided reinforcement learning for
@@ -25,6 +27,8 @@ examples:
   vr1kit status tiny                        what is done, what is stale, and why
   vr1kit profiles                           which profiles there are and what they need
   vr1kit score answers.jsonl --annotations coco.json    the rewards of your own model's answers
+  vr1kit evaluate --model mixed --data coco --out runs/before    AP of any model on any detection set
+  vr1kit compare runs/before runs/after     differences with intervals, and the pictures that changed
 
 `vr1kit SUBCOMMAND --help` says more about each."""
 
@@ -274,18 +278,8 @@ def run_pretrain(arguments: argparse.Namespace) -> int:
 
 
 SUBCOMMANDS = (
-    add_reproduce, add_status, add_profiles, add_score, add_study, add_publish, add_readme, add_refresh, add_pretrain,
+    add_reproduce, add_status, add_profiles, add_score, add_evaluate, add_compare, add_study, add_publish, add_readme, add_refresh, add_pretrain,
 )  # fmt: skip
-
-
-def _add(subcommands: Any, name: str, run: Any, summary: str, examples: str) -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = subcommands.add_parser(
-        name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=examples, formatter_class=raw
-    )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(run_subcommand=run)
-    return parser
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -54,10 +54,12 @@ class Profile:
     mix: Mix = Mix()
     sft: SftSettings = SftSettings()
     sft_equal_epochs: float = 7.0  # as many epochs as take Vision-R1's time (measured; see notebook 04)
-    grpo: Mapping[str, GrpoSettings] = field(default_factory=lambda: {
+    grpo: Mapping[str, GrpoSettings] = field(
+        default_factory=lambda: {
             "mixed": GrpoSettings(),
             "converged": GrpoSettings(learning_rate=2e-4),
-        })
+        }
+    )
     ablation_seeds: tuple[int, ...] = (0,)
     ablations: tuple[str, ...] = ("all_rewards", "precision_only", "precision_recall")
     ablation_steps: int = 40

@@ -18,13 +18,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vr1kit.files import file_hash
+from vr1kit import __version__
+from vr1kit.files import RunError, file_hash, read_json
 
+FORMAT = 1  # of manifests; raised when a version can no longer read what another wrote. Where none is written it is 1
 PACKAGE = Path(__file__).resolve().parent
 # Modules that draw, report or start things: they cannot change a number, so editing them makes no step stale.
 NOT_IN_FINGERPRINT = frozenset({
     "__init__", "__main__", "style", "pictures", "figures", "tables", "page", "report", "publish", "terminal", "reproduce",
-    "refresh", "cli", "scoring",
+    "refresh", "subcommands", "evaluation_cli", "cli", "scoring", "gallery", "comparison",
 })  # fmt: skip
 RECORDED_PACKAGES = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors",
@@ -154,3 +156,18 @@ def set_environment(**values: str) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A manifest, or the record of an attempt. Raises RunError for one that another version of the kit wrote."""
+    record = read_json(path)
+    found = record.get("format", 1) if isinstance(record, dict) else None
+    lacking = {"config", "inputs", "code", "code_of", "fingerprint"} - set(record if isinstance(record, dict) else ())
+    if found != FORMAT or lacking:
+        what = f"format {found}" if found != FORMAT else f"without {', '.join(sorted(lacking))}"
+        by = record.get("vr1kit", "unknown") if isinstance(record, dict) else "unknown"
+        raise RunError(
+            f"{path} was written by another version of vr1kit ({by}, {what}; this is {__version__}, format {FORMAT}): "
+            "use that version, or another run name"
+        )
+    return record

@@ -31,7 +31,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from vr1kit import provenance
+from vr1kit import __version__, provenance
 from vr1kit.files import (
     RunError,
     digest,
@@ -146,7 +146,7 @@ class Run:
         """A step as it was asked for when it was made."""
         for mark in (MANIFEST, ATTEMPT):
             if (self.path / name / mark).is_file():
-                record = read_json(self.path / name / mark)
+                record = provenance.read_record(self.path / name / mark)
                 inputs = {key: _find_input(item) for key, item in record["inputs"].items()}
                 modules = record["code_of"]
                 return Step(self, name, record["config"], inputs, None if modules is None else tuple(modules))
@@ -199,7 +199,7 @@ class Step:
     def output_hash(self) -> str:
         """Hash of what the step made (log and provenance aside), or of what it will be made from."""
         if self.has(MANIFEST):
-            manifest = read_json(self.path / MANIFEST)
+            manifest = provenance.read_record(self.path / MANIFEST)
             if self.run.frozen or manifest["fingerprint"] == self.fingerprint:
                 made = manifest["artefacts"].items()
                 return digest({name: item["sha256"] for name, item in made if name not in (PROVENANCE, LOG)})
@@ -220,9 +220,10 @@ class Step:
         if self.run.frozen:
             return "done", "published result, taken as it is"
         try:
-            manifest = read_json(self.path / MANIFEST)
+            read_json(self.path / MANIFEST)
         except RunError:
             return "stale", "its manifest.json is damaged"
+        manifest = provenance.read_record(self.path / MANIFEST)
         request = self.request()
         if changes := _changes(manifest["config"], request["config"]):
             return "stale", "config changed: " + _shorten(changes)
@@ -246,12 +247,13 @@ class Step:
     def _why_missing(self) -> str:
         if not self.has(ATTEMPT):
             return "has not run yet"
-        if not self._is_same_attempt():
+        if not self.is_same_attempt():
             return "an attempt with other settings was interrupted; it starts afresh"
         resumes = (self.path / CHECKPOINTS).is_dir()
         return f"was interrupted; it {'resumes from its checkpoints' if resumes else 'starts again'}"
 
-    def _is_same_attempt(self) -> bool:
+    def is_same_attempt(self) -> bool:
+        """Was the attempt that was interrupted asked for as this one is?"""
         try:
             return read_json(self.path / ATTEMPT)["fingerprint"] == self.fingerprint
         except RunError:
@@ -265,7 +267,7 @@ class Step:
             raise RunError(f"run '{self.run.name}' is frozen: use another run name to compute '{self.name}'")
         self._refuse_nesting()
         (self.path / MANIFEST).unlink(missing_ok=True)
-        same = self.has(ATTEMPT) and self._is_same_attempt()
+        same = self.has(ATTEMPT) and self.is_same_attempt()
         resumed = same and (self.path / CHECKPOINTS).is_dir()
         earlier = _earlier_seconds(self.path) if resumed else 0.0
         if self.path.exists():
@@ -276,7 +278,7 @@ class Step:
             self.trim_log(lambda row: True)
         request = self.request()
         write_json_atomic(self.path / ATTEMPT, {
-            "step": self.name, "fingerprint": _fingerprint(request), **request,
+            "format": provenance.FORMAT, "vr1kit": __version__, "step": self.name, "fingerprint": _fingerprint(request), **request,
             "started": time.time(), "earlier_seconds": earlier, **provenance.describe_code(),
         })  # fmt: skip
         return resumed
@@ -305,7 +307,7 @@ class Step:
             path.relative_to(self.path).as_posix(): {"sha256": file_hash(path), "size": path.stat().st_size} for path in made
         }
         # What the attempt began with, not what the code or inputs have become while it ran.
-        kept = ("step", "fingerprint", "config", "inputs", "code_of", "code")
+        kept = ("format", "vr1kit", "step", "fingerprint", "config", "inputs", "code_of", "code")
         write_json_atomic(self.path / MANIFEST, {**{key: attempt[key] for key in kept}, "artefacts": artefacts})
         (self.path / ATTEMPT).unlink()
 
