@@ -91,7 +91,9 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(folder, road, tmp_pa
 
 def test_another_evaluation_is_never_overwritten(folder, road, tmp_path, monkeypatch):
     shutil.copytree(folder / "mixed", tmp_path / "mixed")
-    with pytest.raises(RunError, match=r"holds another evaluation \(config changed: .*protocol \"all\" -> \"present\".* another --out"):
+    with pytest.raises(
+        RunError, match=r"holds another evaluation \(config changed: .*protocol \"all\" -> \"present\".* another --out"
+    ):
         evaluate("mixed", road, tmp_path / "mixed", Settings(protocol="present"))
     with pytest.raises(RunError, match="input model changed|model"):
         evaluate("converged", folder / "road", tmp_path / "mixed", Settings(score="token_prob"))
@@ -159,7 +161,9 @@ def test_expressions_and_questions(road, tmp_path):
         for k, (r, kind) in enumerate(zip(data.records, ("even", "odd") * 3, strict=True))
     ]
     (road / "questions.jsonl").write_text("\n".join(map(json.dumps, questions)))
-    steps = [evaluate(m, road / "questions.jsonl", tmp_path / f"q_{m}", Settings(max_new_tokens=8)) for m in ("mixed", "converged")]
+    steps = [
+        evaluate(m, road / "questions.jsonl", tmp_path / f"q_{m}", Settings(max_new_tokens=8)) for m in ("mixed", "converged")
+    ]
     metrics = steps[0].metrics()
     assert metrics["accuracy"] == pytest.approx((metrics["accuracy even"] + metrics["accuracy odd"]) / 2)
     compared = compare(*steps, resamples=50)

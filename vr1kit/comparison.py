@@ -218,7 +218,7 @@ def write_comparison(compared: Comparison, path: str | os.PathLike) -> Path:
             ]  # fmt: skip
             sections.append((title, _table(("", one, other, "difference", f"dAP {one}", f"dAP {other}"), shown)))
     moved = [(r["before"].replace("_", " "), r["after"].replace("_", " "), str(r["objects"])) for r in compared.changes]
-    sections.append(("What became of the same objects" if compared.errors else "Answers", _table((one, other, "number"), moved)))
+    sections.append(("What became of the same objects" if compared.errors else "Answers", _table((one, other, "number"), moved, 2)))
     if compared.before.config["kind"] == "detection":
         shown = draw_cards(compared.cards, (one, other)) if compared.cards else missing("No answer is different.")
         sections.append((f"The {len(compared.cards)} pictures whose answers changed most", shown))
@@ -229,5 +229,6 @@ def write_comparison(compared: Comparison, path: str | os.PathLike) -> Path:
     return path
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return table(heads, [[text(cell) for cell in row] for row in rows], numbers=range(1, len(heads)))
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], first: int = 1) -> str:
+    """Columns from `first` on are numbers."""
+    return table(heads, [[text(cell) for cell in row] for row in rows], numbers=range(first, len(heads)))
