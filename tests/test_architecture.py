@@ -18,7 +18,7 @@ ORDER = (
     "credit", "settings", "profiles", "jobs",  # how much of it, and by which rules
     "tiny", "models", "instruction", "pretrain", "decoding", "training", "grpo", "sft",  # who answers, and how it learns
     "intervals", "evaluate", "outcomes", "errors", "scorecard", "asking", "export", "evaluations", "study", "workers", "publish", "results",  # what came of it
-    "tables", "summary", "style", "pictures", "method_figures", "figures", "page", "gallery", "comparison", "report",  # and how it is shown
+    "tables", "paper_tables", "summary", "style", "pictures", "method_figures", "evaluation_figures", "figures", "page", "gallery", "comparison", "rebuild", "report",  # and how it is shown
     "terminal", "reproduce", "refresh", "subcommands", "evaluation_cli", "cli",  # how it is started
 )  # fmt: skip
 WITHOUT_TORCH = (

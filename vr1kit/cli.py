@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vr1kit import __version__
-from vr1kit.evaluation_cli import add_compare, add_evaluate
+from vr1kit.evaluation_cli import add_compare, add_evaluate, add_tables
 from vr1kit.subcommands import add_subcommand as _add
 
 DESCRIPTION = """\
@@ -278,7 +278,7 @@ def run_pretrain(arguments: argparse.Namespace) -> int:
 
 
 SUBCOMMANDS = (
-    add_reproduce, add_status, add_profiles, add_score, add_evaluate, add_compare, add_study, add_publish, add_readme, add_refresh, add_pretrain,
+    add_reproduce, add_status, add_profiles, add_score, add_evaluate, add_compare, add_tables, add_study, add_publish, add_readme, add_refresh, add_pretrain,
 )  # fmt: skip
 
 

@@ -218,7 +218,9 @@ def write_comparison(compared: Comparison, path: str | os.PathLike) -> Path:
             ]  # fmt: skip
             sections.append((title, _table(("", one, other, "difference", f"dAP {one}", f"dAP {other}"), shown)))
     moved = [(r["before"].replace("_", " "), r["after"].replace("_", " "), str(r["objects"])) for r in compared.changes]
-    sections.append(("What became of the same objects" if compared.errors else "Answers", _table((one, other, "number"), moved, 2)))
+    sections.append(
+        ("What became of the same objects" if compared.errors else "Answers", _table((one, other, "number"), moved, 2))
+    )
     if compared.before.config["kind"] == "detection":
         shown = draw_cards(compared.cards, (one, other)) if compared.cards else missing("No answer is different.")
         sections.append((f"The {len(compared.cards)} pictures whose answers changed most", shown))

@@ -1,4 +1,4 @@
-"""The subcommands `evaluate` and `compare`; see the head of `vr1kit.cli`."""
+"""The subcommands `evaluate`, `compare` and `tables`; see the head of `vr1kit.cli`."""
 
 import argparse
 import sys
@@ -92,4 +92,33 @@ def run_compare(arguments: argparse.Namespace) -> int:
         import webbrowser
 
         webbrowser.open(path.resolve().as_uri())
+    return 0
+
+
+def add_tables(subcommands: Any) -> None:
+    parser = add_subcommand(subcommands, "tables", run_tables, "rebuild every table and figure of the paper beside ours, without torch", """\
+examples:
+  vr1kit tables                                          from runs/published into paper_figures/
+  vr1kit tables --run mine --out built
+  vr1kit tables --pair runs/before runs/after            also calibration and errors of two evaluations
+
+Tables 1 to 6 and 9 to 11 with columns paper, ours and interval, as Markdown, LaTeX and CSV; figures as
+PDF and PNG. Cells that were not run say so; each file names the run and the commit it came from.""")  # fmt: skip
+    parser.add_argument("--run", default="published", metavar="NAME", help="folder under runs/ (published)")
+    parser.add_argument("--out", metavar="FOLDER", help="where to (paper_figures/, or a folder below it for other runs)")
+    parser.add_argument("--pair", nargs=2, metavar=("BEFORE", "AFTER"), help="two folders that `vr1kit evaluate` made")
+
+
+def run_tables(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from vr1kit.evaluations import read_evaluation
+    from vr1kit.rebuild import rebuild
+    from vr1kit.summary import figures_folder
+
+    folder = Path(arguments.out) if arguments.out else figures_folder(arguments.run)
+    files, left_out = rebuild(arguments.run, folder, [read_evaluation(path) for path in arguments.pair or ()])
+    print(f"wrote {len(files)} files to {folder}")
+    for name in left_out:
+        print(f"  left out {name}: the run has nothing for it")
     return 0

@@ -26,7 +26,7 @@ PACKAGE = Path(__file__).resolve().parent
 # Modules that draw, report or start things: they cannot change a number, so editing them makes no step stale.
 NOT_IN_FINGERPRINT = frozenset({
     "__init__", "__main__", "style", "pictures", "figures", "tables", "page", "report", "publish", "terminal", "reproduce",
-    "refresh", "subcommands", "evaluation_cli", "cli", "scoring", "gallery", "comparison",
+    "refresh", "subcommands", "evaluation_cli", "cli", "scoring", "gallery", "comparison", "evaluation_figures", "paper_tables", "rebuild",
 })  # fmt: skip
 RECORDED_PACKAGES = (
     "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors",
