@@ -14,7 +14,7 @@ import pytest
 from vr1kit import evaluations
 from vr1kit.asking import detect
 from vr1kit.cli import main
-from vr1kit.comparison import compare, describe_comparison, write_comparison
+from vr1kit.comparison import compare, compare_sets, describe_comparison, read_sets, write_comparison
 from vr1kit.data import read_coco
 from vr1kit.evaluation_cli import SETTINGS
 from vr1kit.evaluations import Settings, describe_evaluation, evaluate, read_evaluation
@@ -190,6 +190,21 @@ def test_a_comparison_is_paired_and_says_what_changed(folder):
     assert all(r["low"] in (0, None) and r["high"] in (0, None) for r in same.rows) and not same.cards
     text = "\n".join(describe_comparison(compared))
     assert re.search(r"AP +\d+\.\d -> +\d+\.\d +[+-]\d+\.\d  \[[+-]\d+\.\d, [+-]\d+\.\d\]", text) and "missed" in text
+
+
+def test_sets_are_compared_one_by_one_and_in_the_mean(folder, tmp_path, capsys):
+    for name, models in (("a", ("mixed", "mixed")), ("b", ("mixed", "converged"))):
+        for place, model in zip(("before", "after"), models, strict=True):
+            shutil.copytree(folder / model, tmp_path / place / name)
+    assert main(["compare", str(tmp_path / "before"), str(tmp_path / "after"), "--resamples", "100"]) == 0
+    rows = compare_sets(read_sets(tmp_path / "before"), read_sets(tmp_path / "after"), 100)
+    assert [r["metric"] for r in rows] == ["b", "a", "mean of 2"] and len(capsys.readouterr().out.splitlines()) == 4
+    gained, same, mean = rows
+    assert (same["difference"], same["low"], same["high"]) == (0, 0, 0)
+    assert mean["difference"] == pytest.approx(gained["difference"] / 2) and mean["low"] < mean["difference"] < mean["high"]
+    shutil.rmtree(tmp_path / "after" / "a")
+    with pytest.raises(RunError, match="only one of the two has a; evaluate both on all sets"):
+        compare_sets(read_sets(tmp_path / "before"), read_sets(tmp_path / "after"))
 
 
 def test_what_does_not_compare_is_refused(folder, road, tmp_path):

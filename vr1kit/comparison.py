@@ -23,14 +23,15 @@ import numpy as np
 
 from vr1kit.accuracy import count_by_picture, find_accuracy
 from vr1kit.errors import by_number, by_size, compare_errors, count_changes, find_errors
-from vr1kit.evaluations import Settings
+from vr1kit.evaluations import STEP, Settings, read_evaluation
 from vr1kit.files import RunError, read_csv, read_json, write_text_atomic
 from vr1kit.gallery import CSS as GALLERY_CSS
 from vr1kit.gallery import Card, draw_cards, read_thumbnail
-from vr1kit.intervals import Matches, accumulate, draw_weights, interval
+from vr1kit.intervals import Matches, accumulate, bootstrap_suite, draw_weights, interval
 from vr1kit.outcomes import find_outcomes
 from vr1kit.page import missing, page, table, text
 from vr1kit.pictures import judge_answer
+from vr1kit.protocols import mean_over_sets, set_gains
 from vr1kit.runs import Step
 
 RESAMPLES = 1000
@@ -147,6 +148,50 @@ def _by_picture(rows: Sequence[Mapping], names: Mapping[Any, str]) -> dict[Any, 
     return found
 
 
+# --- several sets --------------------------------------------------------------------------------------------------------
+
+
+def read_sets(folder: str | os.PathLike) -> dict[str, Step]:
+    """The evaluations in the subfolders of a folder, by name: one for each set of ODINW, say. Empty where there are none."""
+    folder = Path(folder)
+    found = sorted(p for p in folder.iterdir() if (p / STEP).is_dir()) if folder.is_dir() else []
+    return {path.name: read_evaluation(path) for path in found}
+
+
+def compare_sets(before: Mapping[str, Step], after: Mapping[str, Step], resamples: int = RESAMPLES, seed: int = 0) -> list[dict]:
+    """AP of each set, largest gain first, and of their mean, below: rows {metric, before, after, difference, low, high}.
+
+    The pictures of every set are resampled. Raises RunError where a pair does not compare or a set is missing, ProtocolError for
+    sets that were asked or scored differently.
+    """
+    if before.keys() != after.keys():
+        raise RunError(f"only one of the two has {', '.join(sorted(before.keys() ^ after.keys()))}; evaluate both on all sets")
+    for name in before:
+        _check_same(before[name], after[name])
+    tables = [[_to_row(name, step) for name, step in steps.items()] for steps in (before, after)]
+    rows = []
+    for gain in set_gains(*tables):
+        name = gain["set"]
+        drawn = _draw_means({name: before[name]}, {name: after[name]}, resamples, seed)
+        rows.append(_row(name, gain["before"], gain["after"], drawn))
+    means = [mean_over_sets(table)["value"] for table in tables]
+    return [*rows, _row(f"mean of {len(before)}", *means, _draw_means(before, after, resamples, seed))]
+
+
+def _to_row(name: str, step: Step) -> dict:
+    if step.config["kind"] != "detection":
+        raise RunError(f"{name} is no detection set; compare expressions and questions one by one")
+    m, settings = step.metrics(), Settings(**{k: step.config[k] for k in Settings.__dataclass_fields__})
+    asked = {"protocol": settings.protocol, "score": settings.score_name, "metric": "AP"}
+    return {"set": name, **asked, "value": m["AP"], "n_images": len(Matches.load(step.path / "matches.npz").truths)}
+
+
+def _draw_means(before: Mapping[str, Step], after: Mapping[str, Step], resamples: int, seed: int) -> np.ndarray:
+    loaded = [{name: Matches.load(step.path / "matches.npz") for name, step in steps.items()} for steps in (before, after)]
+    drawn = bootstrap_suite({"before": [loaded[0]], "after": [loaded[1]]}, resamples=resamples, seed=seed)
+    return drawn["after"]["AP"] - drawn["before"]["AP"]
+
+
 # --- expressions and questions -------------------------------------------------------------------------------------------
 
 
@@ -185,17 +230,24 @@ def describe_comparison(compared: Comparison, most: int = 5) -> list[str]:
     one, other = compared.names
     lines = [f"{one} -> {other}, difference with its 95 % interval (paired bootstrap over pictures)"]
     lines += [f"  note: {note}" for note in compared.notes]
-    cells = [(row["metric"], *print_row(row)) for row in compared.rows]
+    rows = list(compared.rows)
     if compared.groups:
         chosen = compared.groups if len(compared.groups) <= 2 * most else [*compared.groups[:most], *compared.groups[-most:]]
-        cells += [(f"{row['metric']} {row['group']}", *print_row(row)) for row in chosen]
-    wide = max(len(c[0]) for c in cells)
-    lines += [f"  {name:<{wide}}  {b:>6} -> {a:>6}  {d:>6}  {ends}" for name, b, a, d, ends in cells]
+        rows += [{**row, "metric": f"{row['metric']} {row['group']}"} for row in chosen]
+    lines += describe_rows(rows)
+    wide = max(len(row["metric"]) for row in rows)
     for row in compared.errors:
         lines.append(
             f"  {row['kind'].replace('_', ' '):<{wide}}  {row['before']:>6} -> {row['after']:>6}  {row['difference']:>+6}  errors"
         )
     return lines
+
+
+def describe_rows(rows: Sequence[Mapping]) -> list[str]:
+    """Lines for a terminal: name, before -> after, difference, interval."""
+    wide = max(len(row["metric"]) for row in rows)
+    cells = [(row["metric"], *print_row(row)) for row in rows]
+    return [f"  {name:<{wide}}  {b:>6} -> {a:>6}  {d:>6}  {ends}".rstrip() for name, b, a, d, ends in cells]
 
 
 def write_comparison(compared: Comparison, path: str | os.PathLike) -> Path:

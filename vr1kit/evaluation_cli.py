@@ -64,8 +64,9 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
 def add_compare(subcommands: Any) -> None:
     parser = add_subcommand(subcommands, "compare", run_compare, "what is different between two evaluations of one set, and how sure that is", """\
-example:
+examples:
   vr1kit compare runs/before runs/after
+  vr1kit compare runs/odinw_before runs/odinw_after     folders of folders: set by set, and their mean
 
 Prints differences with paired 95 % intervals and errors before and after; writes a page with the
 pictures whose answers changed most, and opens it where there is a screen. Results of different
@@ -80,9 +81,14 @@ data or protocols are refused.""")  # fmt: skip
 def run_compare(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from vr1kit.comparison import compare, describe_comparison, write_comparison
+    from vr1kit.comparison import compare, compare_sets, describe_comparison, describe_rows, read_sets, write_comparison
     from vr1kit.evaluations import read_evaluation
 
+    sets = read_sets(arguments.before), read_sets(arguments.after)
+    if all(sets):
+        print(f"{arguments.before} -> {arguments.after}, AP of {len(sets[0])} sets, paired 95 % intervals")
+        print("\n".join(describe_rows(compare_sets(*sets, arguments.resamples))))
+        return 0
     before, after = read_evaluation(arguments.before), read_evaluation(arguments.after)
     compared = compare(before, after, arguments.resamples)
     path = Path(arguments.out) if arguments.out else after.run.path / f"compared_with_{before.run.name}.html"
