@@ -14,12 +14,12 @@ PACKAGE = Path(__file__).parents[1] / "vr1kit"
 ORDER = (
     "boxes", "coordinates", "detections", "scan", "completions", "plain_text", "matching", "criteria", "precision", "rewards", "baselines",  # what an answer is worth: no torch
     "files", "provenance", "manifests", "places", "differences", "locks", "disks", "runs", "checkpoints", "interruption", "failures", "verify",  # where results live: standard library and numpy
-    "prompts", "families", "backgrounds", "sprites", "scenes", "records", "folders", "images", "json_arrays", "columns", "coco", "coco_stream", "odinw", "voc", "yolo", "phrase_sets", "hub_sets", "readers", "filters", "data", "shards", "cards", "engines", "curation", "leakage", "recipes", "scoring", "doctor", "probes", "tokens", "confidence", "protocols",  # what there is to see and to ask
+    "prompts", "families", "backgrounds", "sprites", "scenes", "records", "folders", "images", "json_arrays", "columns", "coco", "coco_stream", "odinw", "voc", "yolo", "phrase_sets", "hub_sets", "readers", "filters", "data", "accuracy", "shards", "cards", "engines", "curation", "leakage", "recipes", "scoring", "doctor", "probes", "tokens", "confidence", "protocols",  # what there is to see and to ask
     "credit", "settings", "profiles", "jobs",  # how much of it, and by which rules
     "tiny", "models", "shapes", "instruction", "pretrain", "decoding", "plan", "model_profiles", "checks", "monitor", "training", "grpo", "sft",  # who answers, and how it learns
-    "intervals", "evaluate", "outcomes", "errors", "scorecard", "asking", "export", "answer_files", "study", "workers", "model_runs", "model_evaluation", "launcher", "publish", "results",  # what came of it
-    "tables", "summary", "style", "pictures", "method_figures", "figures", "page", "report",  # and how it is shown
-    "terminal", "reproduce", "rerun", "refresh", "subcommands", "run_commands", "data_commands", "model_commands", "cli",  # how it is started
+    "intervals", "evaluate", "outcomes", "errors", "scorecard", "asking", "export", "launcher", "evaluations", "study", "workers", "model_runs", "publish", "results",  # what came of it
+    "tables", "paper_tables", "summary", "style", "pictures", "method_figures", "evaluation_figures", "figures", "page", "gallery", "comparison", "rebuild", "report",  # and how it is shown
+    "terminal", "reproduce", "rerun", "refresh", "subcommands", "run_commands", "data_commands", "evaluation_commands", "model_commands", "cli",  # how it is started
 )  # fmt: skip
 WITHOUT_TORCH = ("boxes", "coordinates", "completions", "families", "matching", "criteria", "rewards", "baselines", "data", "readers", "runs", "scoring", "probes", "confidence", "protocols", "outcomes", "errors", "scorecard", "curation", "leakage", "doctor", "data_commands")
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in ("__init__", "__main__"))

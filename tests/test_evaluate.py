@@ -9,7 +9,6 @@ from vr1kit.intervals import (
     Matches,
     accumulate,
     bootstrap_suite,
-    draw_weights,
     find_matches,
     interval,
     run_cocoeval,
@@ -66,29 +65,6 @@ def test_accumulate_with_unit_weights_is_cocoeval(toybox_folder, seed, tmp_path)
     ours = accumulate(Matches.load(tmp_path / "m.npz"), np.ones((1, len(data.records)), int))
     for name, place in METRICS.items():
         assert ours[name][0] == pytest.approx(100 * evaluation.stats[place], abs=1e-3), name
-
-
-def test_a_picture_drawn_twice_counts_twice(toybox_folder, tmp_path):
-    """Reference: write the resampled set as a COCO file with copied pictures and run COCOeval on it."""
-    data = read_coco(toybox_folder / "annotations.json")
-    detections = random_detections(data, np.random.default_rng(5))
-    for d in detections:
-        d["score"] = 0.99
-    weights = draw_weights(len(data.records), 1, np.random.default_rng(1))[0]
-    coco = json.loads(data.annotations.read_text())
-    images, annotations, copied = [], [], []
-    for r, times in zip(data.records, weights, strict=True):
-        for _ in range(times):
-            new = len(images) + 1
-            images.append({"id": new, "file_name": "x", "width": r.width, "height": r.height})
-            annotations += [{**a, "image_id": new} for a in coco["annotations"] if a["image_id"] == r.image_id]
-            copied += [{**d, "image_id": new} for d in detections if d["image_id"] == r.image_id]
-    annotations = [{**a, "id": i + 1} for i, a in enumerate(annotations)]
-    (tmp_path / "again.json").write_text(json.dumps({**coco, "images": images, "annotations": annotations}))
-    naive = run_cocoeval(tmp_path / "again.json", copied)
-    ours = accumulate(find_matches(run_cocoeval(data.annotations, detections), data.annotations), weights[None])
-    for name in ("AP", "AP50", "AP75", "AR100"):
-        assert ours[name][0] == pytest.approx(100 * naive.stats[METRICS[name]], abs=1e-3), name
 
 
 def test_the_bootstrap_is_paired(toybox_folder):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vr1kit import files, provenance, runs
+from vr1kit import files, manifests, provenance, runs
 from vr1kit.runs import RunError, open_run, read_csv, read_json
 
 CONFIG = {"seed": 3, "grpo": {"learning_rate": 1e-4, "steps": 20}}
@@ -308,3 +308,19 @@ def test_the_runs_folder_is_found_from_the_notebooks_folder_too(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(provenance, "PACKAGE", project / "vr1kit")
     assert runs.runs_root() == project / "runs"
+
+
+def test_a_folder_from_another_version_is_refused_and_says_which():
+    make()
+    manifest = open_run("demo").path / "train" / "manifest.json"
+    record = read_json(manifest)
+    assert record["format"] == manifests.FORMAT and record["vr1kit"]
+    manifest.write_text(json.dumps({**record, "format": 2, "vr1kit": "9.1"}))
+    for use in (lambda: open_run("demo").find("train"), lambda: open_run("demo").step("train", CONFIG).state()):
+        with pytest.raises(RunError, match=r"manifest.json was written by another version of vr1kit \(9.1, format 2; this is"):
+            use()
+    manifest.write_text(json.dumps({k: v for k, v in record.items() if k not in ("format", "vr1kit", "code")}))
+    with pytest.raises(RunError, match="is not what vr1kit wrote there; delete it"):
+        open_run("demo").find("train")
+    manifest.write_text(json.dumps({k: v for k, v in record.items() if k not in ("format", "vr1kit")}))
+    assert open_run("demo").find("train").state() == "done", "before the format was written it was 1"

@@ -59,7 +59,14 @@ def test_boxes_are_exact():
     """One vivid thing on a pale ground: its box is the extent of the vivid pixels, to the softness of its edge."""
     vivid = tuple(label for label in TOYBOX.labels if label in ("ball", "heart", "ring", "cross", "bolt"))
     plain = dataclasses.replace(
-        TOYBOX, name="plain", labels=vivid, background="blur", tones=((245, 245, 245),), objects=(1, 1), style="flat", free_colour=0.0
+        TOYBOX,
+        name="plain",
+        labels=vivid,
+        background="blur",
+        tones=((245, 245, 245),),
+        objects=(1, 1),
+        style="flat",
+        free_colour=0.0,
     )
     for seed in range(12):
         scene = draw_scene(plain, seed)

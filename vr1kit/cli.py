@@ -13,7 +13,8 @@ from typing import Any
 
 from vr1kit import __version__
 from vr1kit.data_commands import add_curate, add_doctor, add_leakage
-from vr1kit.model_commands import add_evaluate, add_plan, add_train
+from vr1kit.evaluation_commands import add_compare, add_evaluate, add_tables
+from vr1kit.model_commands import add_plan, add_train
 from vr1kit.run_commands import add_rerun, add_status, add_verify
 from vr1kit.subcommands import add_subcommand, parse_value
 
@@ -31,6 +32,8 @@ examples:
   vr1kit plan --profile qwen2.5-vl-7b       what a real model needs; then train, evaluate
   vr1kit curate coco --split val --out mix  any detection dataset as curated instructions
   vr1kit doctor coco.json --answers answers.jsonl       which coordinates are these, and what else is wrong
+  vr1kit evaluate --model mixed --data coco --out runs/before    AP of any model on any detection set
+  vr1kit compare runs/before runs/after     differences with intervals, and the pictures that changed
 
 `vr1kit SUBCOMMAND --help` says more about each."""
 
@@ -257,7 +260,7 @@ def run_pretrain(arguments: argparse.Namespace) -> int:
 
 SUBCOMMANDS = (
     add_reproduce, add_status, add_verify, add_rerun, add_profiles, add_curate, add_leakage, add_doctor, add_score, add_study,
-    add_publish, add_readme, add_refresh, add_pretrain, add_plan, add_train, add_evaluate,
+    add_publish, add_readme, add_refresh, add_pretrain, add_plan, add_train, add_evaluate, add_compare, add_tables,
 )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ METRICS = {"AP": 0, "AP50": 1, "AP75": 2, "AR100": 8}  # places in COCOeval.stat
 def prepare_inputs(policy: Policy, images: Sequence, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
     """Chat-format, tokenize and left-pad a batch of (picture, question) pairs."""
     chats = [
-        [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": prompt}]}]
+        [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": policy.family.reword(prompt)}]}]
         for image, prompt in zip(images, prompts, strict=True)
     ]
     texts = [policy.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in chats]

@@ -3,7 +3,7 @@
     figures.save_figure(figures.plot_main(read_csv("main.csv"), read_paper()), "main")
 
 Those made of pictures (`sheet`, `draw_boxes`, `plot_before_after`) are in `pictures`, those of the method (equation 8, schedules,
-probes) in `method_figures`, the common look in `style`; all are reachable from here. An interval is drawn as a bar and is a 95 % interval; a small ring is one seed.
+probes) in `method_figures`, those of evaluation (sets, calibration, errors) in `evaluation_figures`, the common look in `style`; all are reachable from here. An interval is drawn as a bar and is a 95 % interval; a small ring is one seed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from vr1kit.evaluation_figures import paper_gains_of_all, paper_set_gains, plot_calibration, plot_errors, plot_set_gains
 from vr1kit.method_figures import plot_differentiation, plot_probes, plot_schedule, plot_schedules
 from vr1kit.pictures import draw_boxes, judge_answer, plot_before_after, sheet
 from vr1kit.results import PAPER_MODELS, SUITE_NAMES, Results, Row, paper_value, policy_name
@@ -36,8 +37,9 @@ from vr1kit.style import (
 from vr1kit.tables import ablation_table, widen
 
 __all__ = [
-    "draw_boxes", "judge_answer", "plot_ablation", "plot_before_after", "plot_differentiation", "plot_domains", "plot_main",
-    "plot_probes", "plot_rewards", "plot_schedule", "plot_schedules", "save_figure", "sheet",
+    "draw_boxes", "judge_answer", "paper_gains_of_all", "paper_set_gains", "plot_ablation", "plot_before_after", "plot_calibration",
+    "plot_differentiation", "plot_domains", "plot_errors", "plot_main", "plot_probes", "plot_rewards", "plot_schedule",
+    "plot_schedules", "plot_set_gains", "save_figure", "sheet",
 ]  # fmt: skip
 
 SUITES = (("in_domain", "AP"), ("shifted13", "AP"), ("unseen4", "AP"), ("questions", "accuracy"))

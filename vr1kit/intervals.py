@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from vr1kit.files import open_atomic
-from vr1kit.precision import find_precision_curve
+from vr1kit.precision import RECALLS
 
 RESAMPLES = 500
+AT_ONCE = 100_000  # detections that are followed in one go; ours: what a processor's cache holds
 LEVEL = 0.95
 
 
@@ -34,6 +36,14 @@ class Matches:
     hit: np.ndarray  # (D, T) bool
     truths: np.ndarray  # (I, C) ground-truth boxes
     ignored: np.ndarray | None = None  # (D, T) bool, detections that fell into a crowd; None: there are no crowds
+
+    def of_category(self, category: int) -> Matches:
+        """The same for one category alone, by its index."""
+        mine = self.category == category
+        ignored = None if self.ignored is None else self.ignored[mine]
+        return Matches(
+            self.picture[mine], np.zeros(mine.sum(), int), self.score[mine], self.hit[mine], self.truths[:, [category]], ignored
+        )
 
     def save(self, path: Path) -> None:
         crowds = {} if self.ignored is None or not self.ignored.any() else {"ignored": np.packbits(self.ignored, axis=1)}
@@ -102,30 +112,80 @@ def accumulate(matches: Matches, weights: np.ndarray) -> dict[str, np.ndarray]:
 
     A picture of weight k stands k times in a row, with all its detections, as if its copies were pictures of their own.
     """
-    (_, n_cats), n_thr = matches.truths.shape, matches.hit.shape[1]
-    ap, ar = np.full((len(weights), n_cats, n_thr), np.nan), np.full((len(weights), n_cats, n_thr), np.nan)
-    positives = weights @ matches.truths  # (B, C)
-    for c in range(n_cats):
-        mine = np.flatnonzero(matches.category == c)
-        mine = mine[np.argsort(matches.picture[mine], kind="stable")]
-        count = np.bincount(matches.picture[mine], minlength=len(matches.truths))  # detections per picture
-        start = np.cumsum(count) - count
-        one_score = len(np.unique(matches.score[mine])) <= 1
-        for k in np.flatnonzero(positives[:, c]):
-            drawn = np.repeat(np.arange(len(count)), weights[k])
-            lengths = count[drawn]
-            index = mine[np.repeat(start[drawn] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())]
-            if not one_score:
-                index = index[np.argsort(-matches.score[index], kind="stable")]
-            curve, ar[k, c] = find_precision_curve(
-                matches.hit[index], positives[k, c], None if matches.ignored is None else matches.ignored[index]
-            )
-            ap[k, c] = curve.mean(axis=0)
-    with np.errstate(invalid="ignore"):
+    n_thr, n_cats = matches.hit.shape[1], matches.truths.shape[1]
+    ap, ar = np.zeros((n_thr, len(weights), n_cats)), np.zeros((n_thr, len(weights), n_cats))
+    order = np.lexsort((matches.picture, -matches.score, matches.category))  # stable: equal ones stay as given
+    picture, category, score = (getattr(matches, name)[order] for name in ("picture", "category", "score"))
+    # Blocks of equal category, score and picture: a copy of the picture repeats its block as a whole.
+    new = np.ones(len(order), bool)
+    new[1:] = (np.diff(picture) != 0) | (np.diff(category) != 0) | (np.diff(score) != 0)
+    start = np.flatnonzero(new)
+    blocks = _Blocks(
+        start, np.diff(np.append(start, len(order))), picture[start], category[start].astype(int), np.ascontiguousarray(matches.hit[order].T),
+        None if matches.ignored is None else np.ascontiguousarray(matches.ignored[order].T),
+    )  # fmt: skip
+    at_once, truths = max(1, AT_ONCE // max(1, len(order))), matches.truths.astype(float)  # floats multiply faster, and whole
+    for first in range(0, len(weights), at_once):
+        some = slice(first, first + at_once)
+        ap[:, some], ar[:, some] = _accumulate_some(blocks, weights[some], weights[some].astype(float) @ truths)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a resample in which nothing is to be found has no AP
         return {
-            "AP": 100 * np.nanmean(ap, axis=(1, 2)), "AP50": 100 * np.nanmean(ap[..., 0], axis=1),
-            "AP75": 100 * np.nanmean(ap[..., 5], axis=1), "AR100": 100 * np.nanmean(ar, axis=(1, 2)),
+            "AP": 100 * np.nanmean(ap, axis=(0, 2)), "AP50": 100 * np.nanmean(ap[0], axis=1),
+            "AP75": 100 * np.nanmean(ap[5], axis=1), "AR100": 100 * np.nanmean(ar, axis=(0, 2)),
         }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """K blocks of D detections in ranking order, category by category."""
+
+    start: np.ndarray  # (K,) first detection
+    length: np.ndarray  # (K,)
+    picture: np.ndarray  # (K,)
+    category: np.ndarray  # (K,)
+    hit: np.ndarray  # (T, D)
+    ignored: np.ndarray | None  # (T, D)
+
+
+def _accumulate_some(blocks: _Blocks, weights: np.ndarray, positives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """AP and last recall, (T, B, C) each, nan where positives (B, C) is 0; all resamples, categories and thresholds in one go.
+
+    Precision is looked up at recall points, which only hits reach, and its envelope only rises at hits: so of the ranking's N
+    drawn detections (those of all B resamples, one after the other) the hits alone are followed.
+    """
+    (n_weights, n_cats), n_thr = positives.shape, len(blocks.hit)
+    times = weights[:, blocks.picture].ravel()  # (B * K,)
+    drawn = np.repeat(np.arange(len(times)), times)
+    which = drawn % len(blocks.start) if len(blocks.start) else drawn
+    length = blocks.length[which]
+    ends = np.cumsum(length)
+    index = np.repeat(blocks.start[which] - (ends - length), length) + np.arange(ends[-1] if len(ends) else 0)  # (N,)
+    n_lists = n_weights * n_cats  # one ranking per resample and category
+    of = np.repeat(drawn // max(1, len(blocks.start)) * n_cats + blocks.category[which], length)  # (N,) which ranking; ascends
+    size = np.bincount(of, minlength=n_lists)
+    begin = np.cumsum(size) - size
+    t, n = np.divmod(np.flatnonzero(blocks.hit[:, index]), max(1, len(index)))  # (H,) hits by threshold and ranking
+    if blocks.ignored is None:
+        counted = n - begin[of[n]] + 1
+    else:
+        so_far = np.concatenate([np.zeros((n_thr, 1), int), np.cumsum(~blocks.ignored[:, index], axis=1)], axis=1)  # (T, N + 1)
+        counted = so_far[t, n + 1] - so_far[t, begin[of[n]]]
+    curve = t * n_lists + of[n]  # (H,) ascends
+    hits = np.bincount(curve, minlength=n_thr * n_lists)
+    before = np.cumsum(hits) - hits
+    precision = (np.arange(len(curve)) - before[curve] + 1) / (counted + np.spacing(1))
+    steps = 2.0 * (curve[-1] - curve if len(curve) else curve)  # keeps the maxima of one curve out of the one before
+    envelope = np.append(np.maximum.accumulate((precision + steps)[::-1])[::-1] - steps, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        needed = np.floor(RECALLS * positives[..., None]) - 1  # (B, C, 101) hits that reach each recall point: found by trying
+        for _ in range(3):
+            needed += needed / positives[..., None] < RECALLS
+        needed = np.maximum(np.where(positives[..., None] > 0, needed, 1), 1).astype(int).reshape(n_lists, -1)
+        hits, before = hits.reshape(n_thr, n_lists, 1), before.reshape(n_thr, n_lists, 1)
+        ap = envelope[np.where(needed <= hits, before + needed - 1, -1)].mean(axis=2).reshape(n_thr, n_weights, n_cats)
+        ar = hits.reshape(n_thr, n_weights, n_cats) / positives
+    return np.where(positives > 0, ap, np.nan), np.where(positives > 0, ar, np.nan)
 
 
 def draw_weights(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vr1kit import __version__
 from vr1kit.files import RunError, digest, read_json
 
 MANIFEST, ATTEMPT, PROVENANCE, METRICS, LOG, DIFF = (
@@ -15,7 +16,12 @@ KEEP = (".json", ".jsonl", ".csv", ".npz", ".md", ".diff")  # of a published run
 LEAVE = (CHECKPOINTS, "model", "model-beginner", "dataset", "images", "logs", "notebooks")
 LEAVE_FILES = ("predictions.jsonl", "annotations.json", "attempt.json", "questions.json")
 
+FORMAT = 1  # of manifests; raised when a version can no longer read what another wrote. Where none is written it is 1
 REQUEST = {"step": str, "fingerprint": str, "config": object, "inputs": dict, "code_of": list | None, "code": dict}
+
+
+class OtherVersion(RunError):
+    """A record that another version of the kit wrote, in a way that this one does not read."""
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -34,6 +40,9 @@ def read_attempt(folder: Path) -> dict[str, Any]:
 
 def _read(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
     record = read_json(path)
+    if isinstance(record, dict) and (found := record.get("format", 1)) != FORMAT:
+        by = f"{record.get('vr1kit', 'unknown')}, format {found}; this is {__version__}, format {FORMAT}"
+        raise OtherVersion(f"{path} was written by another version of vr1kit ({by}): use that version, or another run name")
     if not isinstance(record, dict) or not all(key in record and isinstance(record[key], kind) for key, kind in kinds.items()):
         raise RunError(f"{path} is not what vr1kit wrote there; delete it to have the step made again")
     inputs = record["inputs"].values()

@@ -95,14 +95,14 @@ def picture(path: Path, caption: str) -> str:
     return f"<figure>{scroll(image)}<figcaption>{text(caption)}</figcaption></figure>\n"
 
 
-def page(title: str, header: str, sections: Sequence[tuple[str, str]]) -> str:
-    """`header` and each section's body are HTML already; titles are text."""
+def page(title: str, header: str, sections: Sequence[tuple[str, str]], css: str = "") -> str:
+    """`header` and each section's body are HTML already; titles are text. `css` is added to the page's own."""
     menu = " ".join(f'<a href="#s{i}">{text(name)}</a>' for i, (name, _) in enumerate(sections))
     body = "".join(f'<section id="s{i}">\n<h2>{text(name)}</h2>\n{inner}</section>\n' for i, (name, inner) in enumerate(sections))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}">\n'
-        f"<title>{text(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{text(title)}</title>\n<style>{CSS}{css}</style>\n</head>\n<body>\n<main>\n"
         f"<header>\n<h1>{text(title)}</h1>\n{header}<nav>{menu}</nav>\n</header>\n{body}</main>\n</body>\n</html>\n"
     )

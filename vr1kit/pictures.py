@@ -159,10 +159,20 @@ class Judgement:
     missed: tuple[int, ...]  # objects with neither a right nor a loose box
     objects: int
     mean_iou: float  # over objects, with the box of the same label; 0 for a missed one
+    ious: tuple[float, ...]  # of each predicted box with its object; 0 for a wrong one
 
     @property
     def right(self) -> int:
         return self.kinds.count("right")
+
+    @property
+    def quality(self) -> float:
+        """Panoptic quality of boxes (Kirillov et al. 2019), labels together: twice the right boxes' IoU by boxes and objects, 0 to 1.
+
+        Nothing said where nothing is counts as 1.
+        """
+        right = sum(iou for iou, kind in zip(self.ious, self.kinds, strict=True) if kind == "right")
+        return 2 * right / (len(self.kinds) + self.objects) if self.kinds or self.objects else 1.0
 
 
 def judge_answer(
@@ -172,12 +182,13 @@ def judge_answer(
     iou = iou_matrix(boxes_xyxy_px, truth_xyxy_px)  # (P, G)
     same = np.array([[p == g for g in truth_labels] for p in labels], bool).reshape(iou.shape)  # (P, G)
     p_idx, g_idx = match_boxes(iou * same)
-    kinds, best = ["wrong"] * len(labels), np.zeros(len(truth_labels))
+    kinds, ious, best = ["wrong"] * len(labels), [0.0] * len(labels), np.zeros(len(truth_labels))
     for p, g in zip(p_idx.tolist(), g_idx.tolist(), strict=True):
         if same[p, g] and iou[p, g] >= LOOSE_IOU:
             kinds[p], best[g] = "right" if iou[p, g] >= RIGHT_IOU else "loose", iou[p, g]
+            ious[p] = float(iou[p, g])
     mean = float(best.mean()) if len(best) else 0.0
-    return Judgement(tuple(kinds), tuple(np.flatnonzero(best == 0).tolist()), len(truth_labels), mean)
+    return Judgement(tuple(kinds), tuple(np.flatnonzero(best == 0).tolist()), len(truth_labels), mean, tuple(ious))
 
 
 @styled

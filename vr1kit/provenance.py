@@ -25,7 +25,7 @@ PACKAGE = Path(__file__).resolve().parent
 # Modules that draw, report or start things: they cannot change a number, so editing them makes no step stale.
 NOT_IN_FINGERPRINT = frozenset({
     "__init__", "__main__", "style", "pictures", "figures", "tables", "page", "report", "publish", "terminal", "reproduce",
-    "refresh", "cli", "subcommands", "run_commands", "data_commands", "model_commands", "scoring", "locks", "disks", "differences", "failures", "verify", "rerun",
+    "refresh", "cli", "subcommands", "run_commands", "data_commands", "evaluation_commands", "model_commands", "scoring", "gallery", "comparison", "evaluation_figures", "paper_tables", "rebuild", "locks", "disks", "differences", "failures", "verify", "rerun",
 })  # fmt: skip
 PLAIN = ("--no-ext-diff", "--no-textconv", "--no-color")  # whatever the user has set
 RECORDED_PACKAGES = (
@@ -184,3 +184,4 @@ def set_environment(**values: str) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+

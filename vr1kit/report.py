@@ -16,13 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from vr1kit import page, tables
+from vr1kit import gallery, page, tables
 from vr1kit.files import RunError, read_csv, read_json, write_text_atomic
 from vr1kit.manifests import MANIFEST, METRICS, PROVENANCE
 from vr1kit.page import code, missing, picture, scroll, text
+from vr1kit.pictures import judge_answer
 from vr1kit.profiles import PROFILES
 from vr1kit.results import PAPER_MODELS, SUITE_NAMES, Results, Row, paper_value, policy_name, read_paper
 from vr1kit.runs import Run
+from vr1kit.scenes import draw_scene
 
 UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError)  # what a damaged file can cause
 SIGNS = {"holds": ("✓", "good"), "win": ("✓", "good"), "missed": ("✗", "bad"), "loss": ("✗", "bad")}
@@ -102,7 +104,9 @@ def build_report(run_path: Path) -> Path:
     built = [(title, _try(build, material)) for title, build in sections]
     title = f"Vision-R1 reproduced: run {material.run.name}"
     path = material.run.path / "report.html"
-    write_text_atomic(path, page.page(title, _try(_header, material), [(name, body) for name, body in built if body]))
+    write_text_atomic(
+        path, page.page(title, _try(_header, material), [(name, body) for name, body in built if body], gallery.CSS)
+    )
     return path
 
 
@@ -196,7 +200,23 @@ def _main(m: Material) -> str:
 
 
 def _pictures(m: Material) -> str:
-    return m.show_figures("pictures", "No pictures before and after: run notebook 05_figures.")
+    shown = m.show_figures("pictures", "No pictures before and after: run notebook 05_figures.")
+    for k, path in enumerate(sorted((m.run.path / "gallery").glob("*/gallery.json"))):
+        rows = read_json(path)
+        last = next((p for p in ("vision_r1_object", "vision_r1", "sft") if rows and p in rows[0]["answers"]), None)
+        if last:
+            inner = gallery.draw_cards([_to_card(row, "base", last) for row in rows], ("base", policy_name(last)), f"g{k}-")
+            shown += f"<details><summary>{text(path.parent.name)}: {len(rows)} pictures to sort</summary>{inner}</details>\n"
+    return shown
+
+
+def _to_card(row: Row, before: str, after: str) -> gallery.Card:
+    """A row of gallery.json; its picture is drawn again from domain and seed."""
+    image, truth = draw_scene(row["domain"], row["seed"]).image, (row["boxes_xyxy_px"], row["labels"])
+    answers = tuple((row["answers"][p]["boxes_xyxy_px"], row["answers"][p]["labels"]) for p in (before, after))
+    judged = tuple(judge_answer(*answer, *truth) for answer in answers)
+    name = f"{row['domain']} {row['seed']}"
+    return gallery.Card(name, gallery.make_thumbnail(image), image.size, truth, answers, judged)
 
 
 def _curves(m: Material) -> str:

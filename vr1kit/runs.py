@@ -32,7 +32,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from vr1kit import disks, locks, provenance
+from vr1kit import __version__, disks, locks, provenance
 from vr1kit.differences import list_changes, shorten
 from vr1kit.files import (
     RunError,
@@ -49,10 +49,12 @@ from vr1kit.manifests import (
     ATTEMPT,
     CHECKPOINTS,
     DIFF,
+    FORMAT,
     LOG,
     MANIFEST,
     METRICS,
     PROVENANCE,
+    OtherVersion,
     fingerprint,
     read_attempt,
     read_manifest,
@@ -208,6 +210,8 @@ class Step:
             return "done", "published result, taken as it is"
         try:
             manifest = read_manifest(self.path)
+        except OtherVersion:
+            raise
         except RunError:
             return "stale", "its manifest.json is damaged"
         request = self.request()
@@ -233,12 +237,13 @@ class Step:
     def _why_missing(self) -> str:
         if not self.has(ATTEMPT):
             return "has not run yet"
-        if not self._is_same_attempt():
+        if not self.is_same_attempt():
             return "an attempt with other settings was interrupted; it starts afresh"
         resumes = (self.path / CHECKPOINTS).is_dir()
         return f"was interrupted; it {'resumes from its checkpoints' if resumes else 'starts again'}"
 
-    def _is_same_attempt(self) -> bool:
+    def is_same_attempt(self) -> bool:
+        """Was the attempt that was interrupted asked for as this one is?"""
         try:
             return read_attempt(self.path)["fingerprint"] == self.fingerprint
         except RunError:
@@ -256,7 +261,7 @@ class Step:
         self._refuse_nesting()
         locks.acquire(self._lock, f"step '{self.name}' of run '{self.run.name}'", LOCK_WAIT)
         (self.path / MANIFEST).unlink(missing_ok=True)
-        same = self.has(ATTEMPT) and self._is_same_attempt()
+        same = self.has(ATTEMPT) and self.is_same_attempt()
         resumed = same and (self.path / CHECKPOINTS).is_dir()
         earlier = _earlier_seconds(self.path) if resumed else 0.0
         if self.path.exists():
@@ -270,7 +275,7 @@ class Step:
             write_text_atomic(self.path / DIFF, diff)
         request = self.request()
         write_json_atomic(self.path / ATTEMPT, {
-            "step": self.name, "fingerprint": fingerprint(request), **request,
+            "format": FORMAT, "vr1kit": __version__, "step": self.name, "fingerprint": fingerprint(request), **request,
             "started": time.time(), "earlier_seconds": earlier, **provenance.describe_code(),
         })  # fmt: skip
         return resumed
@@ -305,7 +310,7 @@ class Step:
             path.relative_to(self.path).as_posix(): {"sha256": file_hash(path), "size": path.stat().st_size} for path in made
         }
         # What the attempt began with, not what the code or inputs have become while it ran.
-        kept = ("step", "fingerprint", "config", "inputs", "code_of", "code")
+        kept = ("format", "vr1kit", "step", "fingerprint", "config", "inputs", "code_of", "code")
         write_json_atomic(self.path / MANIFEST, {**{key: attempt[key] for key in kept}, "artefacts": artefacts})
         (self.path / ATTEMPT).unlink()
         shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)  # for resuming only; some GB with a large model

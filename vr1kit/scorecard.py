@@ -36,7 +36,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vr1kit.intervals import run_cocoeval
+from vr1kit.intervals import Matches, find_matches, run_cocoeval
 from vr1kit.outcomes import MOST
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")  # order of COCOeval.stats
@@ -59,6 +59,7 @@ class Scorecard:
     by_category: dict[str, dict[str, float]]  # category name -> by OF_CATEGORY
     counts: dict[str, int]  # detections, and how many of each kind of oddity
     notes: tuple[str, ...]  # the oddities in words
+    matches: Matches  # COCOeval's, for intervals
 
 
 def check_detections(annotations: str | os.PathLike, detections: Sequence[Mapping]) -> tuple[dict[str, int], tuple[str, ...]]:
@@ -167,6 +168,7 @@ def score_set(annotations: str | os.PathLike, detections: Sequence[Mapping]) -> 
         warnings.warn(note, DetectionWarning, stacklevel=2)
     evaluation = run_cocoeval(Path(annotations), [{**d, "bbox": [float(v) for v in d["bbox"]]} for d in detections])
     coco = json.loads(Path(annotations).read_text(encoding="utf-8"))
+    matches = find_matches(evaluation, Path(annotations))
     if evaluation is None:
         evaluation = _evaluate_nothing(Path(annotations), coco)
     metrics = {name: _percent(value) for name, value in zip(METRICS, evaluation.stats, strict=True)}
@@ -177,7 +179,7 @@ def score_set(annotations: str | os.PathLike, detections: Sequence[Mapping]) -> 
         name = f"{name} (id {category['id']})" if name in by_category else name  # some sets use a name twice
         parts = (precision[:, :, k], precision[0, :, k], precision[5, :, k], recall[:, k])
         by_category[name] = {m: _percent(p.mean() if p.min() > -1 else -1) for m, p in zip(OF_CATEGORY, parts, strict=True)}
-    return Scorecard(metrics, by_category, counts, notes)
+    return Scorecard(metrics, by_category, counts, notes, matches)
 
 
 def _evaluate_nothing(path: Path, coco: dict):

@@ -1,0 +1,368 @@
+"""Evaluations: one policy, one set, one way of asking, kept as a run that can be resumed, read again and compared.
+
+    vr1kit evaluate --model mixed --data coco --split val2017 --protocol all --score token_prob --out runs/before
+
+    runs/before/evaluation/
+      answers.jsonl      every question, its answer, and the scores of its boxes
+      metrics.json       COCO's twelve numbers, or accuracies, and counts of what was odd
+      manifest.json      settings, inputs, code (`vr1kit.runs`)
+    of a detection set also
+      truth.json         the objects, as COCO; pictures by their place below the data folder
+      detections.json    COCO's results
+      categories.csv     AP, AP50, AP75, AR100 of each category
+      matches.npz        for intervals
+    of expressions and questions
+      rows.csv           image_id, kind, right, and what was asked
+
+What is asked follows from the data: categories -> detection, phrases (RefCOCO) -> referring expressions, a JSONL file -> questions.
+Each batch of answers is on disk before the next begins; the same command goes on after it, with any number of processes. A folder that holds something else,
+or a result of other code, is refused, never overwritten. Importing needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vr1kit.accuracy import FOUND, Expression, Question, judge_answer, judge_expression, list_expressions, read_questions
+from vr1kit.confidence import POOLS, SCORES
+from vr1kit.data import DetectionSet, read_coco
+from vr1kit.files import RunError, digest, file_hash, read_json, write_json_atomic, write_text_atomic
+from vr1kit.manifests import ATTEMPT, CHECKPOINTS, MANIFEST
+from vr1kit.protocols import PROTOCOLS, Plan, merge_answers, plan_queries, read_answer
+from vr1kit.readers import open_dataset
+from vr1kit.records import DataError
+from vr1kit.runs import Run, Step, check_name
+from vr1kit.scorecard import DetectionWarning, score_set
+
+STEP = "evaluation"
+ANSWERS = "answers.jsonl"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides the numbers of an evaluation, but for model and data."""
+
+    protocol: str = "all"
+    score: str = "constant"
+    pool: str = "mean"  # for token_prob
+    samples: int = 8  # for vote
+    seed: int = 0  # for vote
+    max_new_tokens: int = 512  # the released code's limit for Qwen
+    dtype: str = "float32"
+    limit: int | None = None  # only so many pictures, the first
+
+    def __post_init__(self):
+        for name, known in (("protocol", PROTOCOLS), ("score", SCORES), ("pool", POOLS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name in ("samples", "max_new_tokens", "limit"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def score_name(self) -> str:
+        """The name for tables."""
+        return {"token_prob": f"token_prob {self.pool}", "vote": f"vote of {self.samples}"}.get(self.score, self.score)
+
+
+# --- what is asked -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """Questions of one kind about the pictures of a set. Exactly one of plan, expressions and questions is not empty."""
+
+    kind: str  # detection | referring | questions
+    name: str
+    folder: Path  # what places of pictures are relative to
+    plan: Plan | None = None
+    expressions: tuple[Expression, ...] = ()
+    questions: tuple[Question, ...] = ()
+
+    def list_queries(self) -> list[tuple[Any, str, str]]:
+        """(image_id, path of the picture, prompt), in order."""
+        if self.plan:
+            return [(q.record.image_id, str(q.record.image_path), q.prompt) for q in self.plan.queries]
+        if self.expressions:
+            return [(e.record.image_id, str(e.record.image_path), e.prompt) for e in self.expressions]
+        return [(q.image, str(q.image_path), q.prompt) for q in self.questions]
+
+    def describe(self) -> Any:
+        """What was asked and what is right, as plain data: two evaluations compare if it is the same."""
+        if self.plan:
+            return describe_truth(self.plan.data, self.folder)
+        if self.expressions:
+            return [[e.record.image_id, e.phrase, e.box_xyxy_px.tolist()] for e in self.expressions]
+        return [[q.image, q.prompt, list(q.answers), q.rule, q.kind] for q in self.questions]
+
+
+def open_task(
+    data: str | os.PathLike, settings: Settings, split: str | None = None, images: str | None = None, format: str | None = None
+) -> Task:
+    """A dataset folder, a COCO .json or a .jsonl of questions. Raises DataError for what cannot be read."""
+    path = Path(data)
+    if path.suffix == ".jsonl":
+        questions = read_questions(path)
+        pictures = list(dict.fromkeys(q.image for q in questions))[: settings.limit]
+        return Task("questions", path.stem, path.parent, questions=tuple(q for q in questions if q.image in set(pictures)))
+    if path.suffix == ".json":
+        found, folder = read_coco(path, images, require_pictures=True), path.parent
+    else:
+        found, folder = open_dataset(path, split, images=images, format=format), path
+    found = DetectionSet(found.name, found.annotations, found.records[: settings.limit], found.categories, found.phrases)
+    if found.phrases:
+        return Task("referring", found.name, folder, expressions=tuple(list_expressions(found)))
+    if not any(r.labels for r in found.records):
+        raise DataError(f"{path}: nothing is annotated in it (crowds aside), so there is no AP; give a set with objects")
+    return Task("detection", found.name, folder, plan_queries(found, settings.protocol))
+
+
+def describe_truth(data: DetectionSet, folder: Path) -> dict:
+    """A set as a COCO dictionary of its pictures. Crowd regions come from the COCO file, where the set is one."""
+    images = [
+        {"id": r.image_id, "file_name": os.path.relpath(r.image_path, folder), "width": r.width, "height": r.height}
+        for r in data.records
+    ]  # fmt: skip
+    kept, annotations = {r.image_id for r in data.records}, []
+    if data.annotations.suffix == ".json" and data.annotations.is_file():
+        columns = ("image_id", "category_id", "bbox", "area", "iscrowd")
+        found = [a for a in read_json(data.annotations)["annotations"] if a["image_id"] in kept]
+        annotations = [{c: a.get(c, a["bbox"][2] * a["bbox"][3] if c == "area" else 0) for c in columns} for a in found]
+    else:
+        for r in data.records:
+            for (x1, y1, x2, y2), label in zip(r.boxes_xyxy_px.tolist(), r.labels, strict=True):
+                row = {"image_id": r.image_id, "category_id": data.categories[label], "bbox": [x1, y1, x2 - x1, y2 - y1]}
+                annotations.append({**row, "area": (x2 - x1) * (y2 - y1), "iscrowd": 0})
+    categories = [{"id": i, "name": name} for name, i in sorted(data.categories.items(), key=lambda item: item[1])]
+    return {"images": images, "annotations": [{"id": k, **a} for k, a in enumerate(annotations, 1)], "categories": categories}
+
+
+# --- asking --------------------------------------------------------------------------------------------------------------
+
+
+def evaluate(
+    model: str, data: str | os.PathLike, out: str | os.PathLike, settings: Settings = Settings(), *, split: str | None = None,
+    images: str | None = None, format: str | None = None, batch: int = 16, device: str | None = None,
+    progress: Callable[..., Iterable] | None = None, launch: Callable[[], None] | None = None,
+) -> Step:  # fmt: skip
+    """Ask a policy everything about a set, or find it asked; what an interrupted call left is used. Returns the finished step.
+
+    progress: called with total, initial and unit, gives a bar with `update` (tqdm). launch: starts processes that call
+    `answer_share` and waits for them; what they leave is answered here. Raises PolicyError, DataError, and RunError where `out`
+    holds anything else.
+    """
+    step, task = open_step(model, data, out, settings, split, images, format)
+    if step.state() == "done":
+        return step
+    if step.has(MANIFEST) or (step.has(ATTEMPT) and not step.is_same_attempt()):
+        why = step.why() if step.has(MANIFEST) else "it was begun with other settings, data, model or code"
+        raise RunError(f"{step.run.path} holds another evaluation ({why}): give another --out, or delete that folder")
+    from vr1kit.models import load_policy
+
+    policy = load_policy(model, settings.dtype, weights=launch is None)
+    step.begin()
+    (step.path / CHECKPOINTS).mkdir(exist_ok=True)
+    if launch is None:
+        policy.model.to(device or _best_device())
+        answer_questions(policy, task, settings, step.path / CHECKPOINTS, batch, progress)
+    else:
+        launch()
+    queries, found = task.list_queries(), _read_answers(step.path / CHECKPOINTS)
+    if lacking := len(queries) - len(found):
+        raise RunError(f"{step.run.path}: {lacking} of {len(queries)} answers are missing; the same command goes on")
+    answers = [{"image_id": queries[k][0], "prompt": queries[k][2], **found[k]} for k in range(len(queries))]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in answers)
+    write_text_atomic(step.path / ANSWERS, lines)
+    metrics = _judge_detections(step, task, policy, answers) if task.plan else _judge_rows(step, task, policy, answers)
+    step.finish(metrics)
+    shutil.rmtree(step.path / CHECKPOINTS, ignore_errors=True)
+    return step
+
+
+def answer_share(
+    rank: int, processes: int, model: str, data: str | os.PathLike, out: str | os.PathLike, settings: Settings, *,
+    split: str | None = None, images: str | None = None, format: str | None = None, batch: int = 16, device: str | None = None,
+    progress: Callable[..., Iterable] | None = None,
+) -> None:  # fmt: skip
+    """In one of several processes that `evaluate` launched: answer every so-manieth question."""
+    import torch
+
+    from vr1kit.models import load_policy
+
+    step, task = open_step(model, data, out, settings, split, images, format)
+    policy = load_policy(model, settings.dtype)
+    policy.model.to(device or (f"cuda:{rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"))
+    answer_questions(policy, task, settings, step.path / CHECKPOINTS, batch, progress, rank, processes)
+
+
+def open_step(
+    model: str, data: str | os.PathLike, out: str | os.PathLike, settings: Settings, split: str | None = None,
+    images: str | None = None, format: str | None = None,
+) -> tuple[Step, Task]:  # fmt: skip
+    """The step of an evaluation and its questions; nothing is written."""
+    task, out = open_task(data, settings, split, images, format), Path(out)
+    config = {"kind": task.kind, "set": task.name, "model": str(model), "data": str(data), "split": split, **asdict(settings)}
+    inputs = {"model": hash_model(model), "truth": digest(task.describe())}
+    return Run(check_name(out.name), out).step(STEP, config, inputs, code=["evaluations"]), task
+
+
+def hash_model(model: str) -> str:
+    """Of the weights and settings of a folder; of a hub model its name."""
+    from vr1kit.models import BASE_POLICIES, POLICIES
+
+    folder = POLICIES / model if model in BASE_POLICIES else Path(model)
+    files = (
+        sorted(path for path in folder.glob("*") if path.suffix in (".safetensors", ".json", ".bin")) if folder.is_dir() else []
+    )
+    return digest({path.name: file_hash(path) for path in files} or str(model))
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def answer_questions(
+    policy: Any, task: Task, settings: Settings, folder: Path, batch: int, progress: Any = None, rank: int = 0, processes: int = 1
+) -> None:
+    """Answer what is missing, into folder/answers-RANK.jsonl: rows {place, text, scores, tokens}, batch by batch.
+
+    Of a vote the drawn answers are not kept; a query's draws depend on the seed and on where its batch begins.
+    """
+    from vr1kit.asking import answer_queries, score_answers
+
+    queries, path = task.list_queries(), folder / f"answers-{rank}.jsonl"
+    _drop_cut_line(path)
+    mine, found = range(rank, len(queries), processes), _read_answers(folder)
+    left = sorted((k for k in mine if k not in found), key=lambda k: (len(queries[k][2]), k))
+    bar = progress(total=len(mine), initial=len(mine) - len(left), unit="query") if progress else None
+    with open(path, "a", encoding="utf-8") as out:
+        for start in range(0, len(left), batch):
+            chunk = left[start : start + batch]
+            paths, prompts = [queries[k][1] for k in chunk], [queries[k][2] for k in chunk]
+            options = {"batch": batch, "max_new_tokens": settings.max_new_tokens}
+            said = [row[0] for row in answer_queries(policy, paths, prompts, **options)]
+            scores: Sequence = [[]] * len(chunk)
+            if task.plan:
+                drawn = ()
+                if settings.score == "vote":
+                    draw = {"samples": settings.samples, "seed": settings.seed * len(queries) + chunk[0]}
+                    drawn = answer_queries(policy, paths, prompts, **options, **draw)
+                plan = Plan(task.plan.protocol, task.plan.data, tuple(task.plan.queries[k] for k in chunk))
+                scores = [s.tolist() for s in score_answers(policy, plan, said, settings.score, settings.pool, drawn)]
+            for k, answer, score in zip(chunk, said, scores, strict=True):
+                row = {"place": k, "text": answer.text, "scores": score, "tokens": len(answer.logps)}
+                out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+            if bar is not None:
+                bar.update(len(chunk))
+    if bar is not None:
+        bar.close()
+
+
+def _read_answers(folder: Path) -> dict[int, dict]:
+    """By place, what all processes and interrupted attempts left; lines that were cut off are left out."""
+    rows = []
+    for path in sorted(folder.glob("answers-*.jsonl")):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        rows += [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    return {row.pop("place"): row for row in rows}
+
+
+def _drop_cut_line(path: Path) -> None:
+    """Before more is appended: a last line that a kill cut short goes."""
+    if path.is_file():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            write_text_atomic(path, whole)
+
+
+# --- judging -------------------------------------------------------------------------------------------------------------
+
+
+def _judge_detections(step: Step, task: Task, policy: Any, answers: Sequence[Mapping]) -> dict:
+    truth = describe_truth(task.plan.data, task.folder)
+    write_json_atomic(step.path / "truth.json", truth)
+    scores = [np.array(row["scores"], float) for row in answers]
+    detections, counts = merge_answers(policy, task.plan, [row["text"] for row in answers], scores)
+    write_json_atomic(step.path / "detections.json", detections)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DetectionWarning)  # they are said by the caller, from `notes`
+        card = score_set(step.path / "truth.json", detections)
+    card.matches.save(step.path / "matches.npz")
+    step.write_csv("categories.csv", [{"category": name, **row} for name, row in card.by_category.items()])
+    return {**card.metrics, "counts": {**counts, **card.counts, **_count_cut(step, answers)}, "notes": list(card.notes)}
+
+
+def _judge_rows(step: Step, task: Task, policy: Any, answers: Sequence[Mapping]) -> dict:
+    rows, counts = [], {"queries": len(answers)}
+    if task.expressions:
+        counts |= {"without_box": 0, "several_boxes": 0, "malformed": 0}
+        for e, row in zip(task.expressions, answers, strict=True):
+            parsed = read_answer(policy, e.record, row["text"])
+            iou = judge_expression(policy.read_boxes(parsed.boxes_xyxy, e.record.width, e.record.height), e.box_xyxy_px)
+            counts["without_box"] += not parsed.labels
+            counts["several_boxes"] += len(parsed.labels) > 1
+            counts["malformed"] += not parsed.dual_format
+            rows.append({"image_id": e.record.image_id, "kind": "all", "right": iou >= FOUND, "asked": e.phrase, "iou": iou})
+    else:
+        for q, row in zip(task.questions, answers, strict=True):
+            right = judge_answer(row["text"], q.answers, q.rule, q.options)
+            rows.append({"image_id": q.image, "kind": q.kind, "right": right, "asked": str(q.id), "iou": None})
+    step.write_csv("rows.csv", [{**row, "right": int(row["right"])} for row in rows])
+    kinds = {kind: [r["right"] for r in rows if r["kind"] == kind] for kind in dict.fromkeys(r["kind"] for r in rows)}
+    named = {f"accuracy {kind}": 100 * float(np.mean(right)) for kind, right in kinds.items() if len(kinds) > 1}
+    overall = 100 * float(np.mean([r["right"] for r in rows]))
+    return {"accuracy": overall, **named, "counts": {**counts, **_count_cut(step, answers)}, "notes": []}
+
+
+def _count_cut(step: Step, answers: Sequence[Mapping]) -> dict[str, int]:
+    return {"cut_off": sum(row["tokens"] >= step.config["max_new_tokens"] for row in answers)}
+
+
+# --- reading -------------------------------------------------------------------------------------------------------------
+
+
+def read_evaluation(folder: str | os.PathLike) -> Step:
+    """A finished evaluation by its run folder. Raises RunError for what is none, unfinished, or of another version."""
+    folder = Path(folder)
+    run = Run(folder.name, folder)
+    if not (folder / STEP / MANIFEST).is_file():
+        begun = (folder / STEP / ATTEMPT).is_file()
+        what = "was interrupted; the command that began it goes on" if begun else "holds no result of `vr1kit evaluate`"
+        raise RunError(
+            f"{folder}: {what}" if folder.is_dir() else f"{folder}: no such folder; give one that `vr1kit evaluate` made"
+        )
+    step = run.find(STEP)
+    if not isinstance(step.config, dict) or "kind" not in step.config:
+        raise RunError(f"{folder}: its evaluation is not one of `vr1kit evaluate`, or of another version; evaluate again")
+    return step
+
+
+def describe_evaluation(step: Step) -> list[str]:
+    """Lines for a terminal: what was asked, the numbers, and everything that was odd."""
+    c, m = step.config, step.metrics()
+    how = (
+        f", protocol {c['protocol']}, score {Settings(**{k: c[k] for k in asdict(Settings())}).score_name}"
+        if c["kind"] == "detection"
+        else ""
+    )
+    counts = m["counts"]
+    lines = [f"{c['model']} on {c['set']}: {c['kind']}{how}, {counts['queries']} queries"]
+    values = {name: value for name, value in m.items() if name not in ("counts", "notes")}
+    lines.append("  " + "  ".join(f"{name} {'-' if value is None else f'{value:.1f}'}" for name, value in values.items()))
+    odd = {name.replace("_", " "): n for name, n in counts.items() if n and name not in ("queries", "boxes", "detections")}
+    lines.append("  " + (", ".join(f"{n} {name}" for name, n in odd.items()) or "nothing odd"))
+    return lines + [f"  note: {note}" for note in m["notes"]]
