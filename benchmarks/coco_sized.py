@@ -98,6 +98,7 @@ def main(runs: int) -> None:
                     "file": form,
                     "file_mb": round(path.stat().st_size / 1e6),
                     "path": label,
+                    "runs": runs,
                     "seconds": round(seconds, 2),
                     "peak_mb": round(megabytes),
                 }
