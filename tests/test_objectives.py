@@ -69,6 +69,12 @@ def test_no_reference_at_beta_0_and_none_with_adapters(trained):
     assert trainer.ref_model is None and rows[0]["kl"] == 0 < rows[1]["kl"]  # the adapter, switched off, is the reference
 
 
+def test_a_policy_that_does_not_move_has_no_distance_from_its_reference(trained):
+    """The reference must be asked about the same prompts in every step, not only in the first, where nothing was shuffled yet."""
+    _, rows, _ = trained(steps=3, beta=0.1, learning_rate=0.0, prompts_per_step=4, lora_rank=2)
+    assert [r["kl"] for r in rows] == pytest.approx([0, 0, 0], abs=1e-6)
+
+
 @pytest.mark.parametrize("execution", [Execution(accumulation=2), Execution(activation_checkpointing=True)])
 def test_how_a_step_is_run_does_not_change_it(trained, execution):
     weights, rows, _ = trained(loss_type="dapo", steps=1)

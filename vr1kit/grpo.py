@@ -213,9 +213,10 @@ class VisionR1Trainer(LearningRateGroups, LoadsOwnCheckpoints, GRPOTrainer):
     # --- advantages ----------------------------------------------------------------------------------------------------------
     def _generate_and_score_completions(self, inputs):
         self.rewards.last = []
+        # In this order until the batch is shuffled: the reference is asked here, too, before the loss sets its own.
+        self._prompt_of = torch.arange(len(inputs), device=self.accelerator.device) // self.num_generations
         out = super()._generate_and_score_completions(inputs)
-        rows = len(out["completion_ids"])
-        out["prompt_of"] = torch.arange(rows, device=out["completion_ids"].device) // self.num_generations
+        out["prompt_of"] = self._prompt_of
         if self.settings.credit == "object":
             out["advantages"] = self._object_advantages(inputs, out)
         return out
