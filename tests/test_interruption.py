@@ -93,7 +93,7 @@ def test_workers_save_and_end_with_the_process_that_started_them(tmp_path, numbe
     workers = children_of(process.pid)
     assert len(workers) >= 2
     process.send_signal(number)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     wait_for(lambda: not any(map(is_alive, workers)))
     assert (tmp_path / "careful.saved").exists()
 
