@@ -87,13 +87,14 @@ def test_workers_save_and_end_with_the_process_that_started_them(tmp_path, numbe
     (tmp_path / "pool.py").write_text(POOL)
     environment = {**os.environ, "PYTHONPATH": str(project_root())}
     process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "pool.py"), str(tmp_path)], env=environment, stderr=subprocess.PIPE
-    )
+        [sys.executable, str(tmp_path / "pool.py"), str(tmp_path)], env=environment, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
+    )  # fmt: skip
     wait_for(lambda: (tmp_path / "careful.begun").exists() and (tmp_path / "deaf.begun").exists())
     workers = children_of(process.pid)
     assert len(workers) >= 2
     process.send_signal(number)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     wait_for(lambda: not any(map(is_alive, workers)))
     assert (tmp_path / "careful.saved").exists()
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import RepeatSampler
 
 from vr1kit.baselines import BASELINES
 from vr1kit.credit import assign_object_credit
@@ -161,6 +162,19 @@ class GroupedProcessor:
         return batch
 
 
+class EpochSampler(RepeatSampler):
+    """trl's sampler, but the order of an epoch is a function of seed and epoch. trl's is one of how many epochs this process has
+    begun, so that a training resumed after its first epoch would see the pictures in the order of the first again.
+    """
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called before each epoch by the trainer. Orders are those of an undisturbed training with trl's own sampler."""
+        if self.shuffle:
+            self.generator.manual_seed(self.seed)
+            for _ in range(epoch):
+                torch.randperm(self.num_samples, generator=self.generator)
+
+
 class VisionR1Trainer(LearningRateGroups, LoadsOwnCheckpoints, GRPOTrainer):
     """trl's GRPOTrainer with shared prompts and object-level credit."""
 
@@ -184,6 +198,10 @@ class VisionR1Trainer(LearningRateGroups, LoadsOwnCheckpoints, GRPOTrainer):
         if whole:
             self.processing_class = GroupedProcessor(self.processing_class, self.num_generations)
         self._token_text: dict[int, str] = {}
+
+    def _get_train_sampler(self, dataset=None):
+        s = super()._get_train_sampler(dataset)
+        return EpochSampler(s.data_source, s.mini_repeat_count, s.batch_size, s.repeat_count, s.shuffle, s.seed)
 
     # --- generation --------------------------------------------------------------------------------------------------------
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):

@@ -111,12 +111,12 @@ def diff_code() -> str:
 
 def _untracked() -> list[str]:
     """New files of the package that git does not know yet; imports find them as well as the others."""
-    return [name for name in (_git("ls-files", "--others", "--exclude-standard", "--", ".") or "").split("\n") if name]
+    return [name for name in (_git("ls-files", "--others", "--exclude-standard", "--", PACKAGE.name) or "").split("\n") if name]
 
 
 def _git(*arguments: str, code: int = 0) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=PACKAGE, capture_output=True, timeout=30, check=False)
+        done = subprocess.run(["git", *arguments], cwd=PACKAGE.parent, capture_output=True, timeout=30, check=False)
     except FileNotFoundError:
         return None  # no git here: a release archive, or a wheel
     text = done.stdout.decode("utf-8", "replace")
