@@ -140,7 +140,8 @@ def test_a_dying_kernel_is_explained(tmp_path):
 def test_ctrl_c_exits_130_says_how_to_continue_and_stops_the_kernel(tmp_path):
     path = write_notebook(tmp_path / "nb", "01_slow", "import os, time\nprint('pid', os.getpid())\ntime.sleep(60)")
     script = (
-        "import sys\nfrom pathlib import Path\nfrom vr1kit import reproduce as p\nfrom vr1kit.runs import open_run\n"
+        "import signal, sys\nfrom pathlib import Path\nfrom vr1kit import reproduce as p\nfrom vr1kit.runs import open_run\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs inherit that it is ignored
         f"run = open_run('toy')\ntasks = p.plan(run, [Path({str(path)!r})], 'tiny', {{}}, {{}})\n"
         "sys.exit(p.run_tasks(run, tasks, p.Screen(), 'vr1kit reproduce --run toy'))\n"
     )
