@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import RepeatSampler
 
 from vr1kit.baselines import BASELINES
 from vr1kit.credit import assign_object_credit
@@ -159,6 +160,17 @@ class GroupedProcessor:
         return batch
 
 
+class PromptOrder(RepeatSampler):
+    """trl's order of prompts, known by epoch: trl draws each epoch's from where the last one left its generator, so that a training
+    resumed in a later epoch would see the first one's order again. Undisturbed, the two are the same."""
+
+    def set_epoch(self, epoch: int) -> None:
+        if self.shuffle:
+            self.generator.manual_seed(self.seed)
+            for _ in range(epoch):
+                torch.randperm(self.num_samples, generator=self.generator)
+
+
 class VisionR1Trainer(LearningRateGroups, LoadsOwnCheckpoints, GRPOTrainer):
     """trl's GRPOTrainer with shared prompts and object-level credit."""
 
@@ -182,6 +194,10 @@ class VisionR1Trainer(LearningRateGroups, LoadsOwnCheckpoints, GRPOTrainer):
         if whole:
             self.processing_class = GroupedProcessor(self.processing_class, self.num_generations)
         self._token_text: dict[int, str] = {}
+
+    def _get_train_sampler(self, dataset=None):
+        s = super()._get_train_sampler(dataset)
+        return PromptOrder(s.data_source, s.mini_repeat_count, s.batch_size, s.repeat_count, s.shuffle, s.seed)
 
     # --- generation --------------------------------------------------------------------------------------------------------
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
