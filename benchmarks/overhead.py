@@ -9,7 +9,8 @@ Three trainers take turns on the same policy, pictures, batch and generations (t
   plain    the kit with its savings switched off: its rewards, log, monitor and credit on trl's own generation and loss
   kit      the kit as it is
 
-plain / trl is the overhead (aim: at most 1.03); kit / trl is what a user sees. A constant reward and ours give other gradients
+plain / trl is the overhead (aim: at most 1.03); kit / trl is what a user sees. overhead.csv: 0.99 and 0.33, on one core of a busy
+two-core machine, --steps 3 --repeats 2. A constant reward and ours give other gradients
 and, after a step, other answers: so the learning rate is 0, every step starts from the same weights and seed, and all three
 sample answers of the same length. The breakdown is of `kit` and `trl`: generation, reward, forward (log-probabilities), backward,
 the rest (data, optimizer, logging).
@@ -28,6 +29,7 @@ from statistics import median
 
 import torch
 from throughput import SETTINGS, STEPS, Stock, make_dataset
+from transformers.trainer_callback import PrinterCallback
 from trl import GRPOTrainer
 
 from vr1kit import grpo
@@ -118,6 +120,7 @@ def measure(steps: int, repeats: int) -> list[dict]:
         for _ in range(repeats):
             for kind, all_rows in rows.items():
                 trainer = build(kind, Path(name), settings)
+                trainer.remove_callback(PrinterCallback)
                 trainer.train()
                 all_rows += trainer.rows[1:]
     out = []

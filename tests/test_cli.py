@@ -26,7 +26,9 @@ def test_help_imports_nothing_heavy():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in ("reproduce", "status", "profiles", "plan", "train", "evaluate"))])
+@pytest.mark.parametrize(
+    "words", [["--help"], *([name, "--help"] for name in ("reproduce", "status", "profiles", "plan", "train", "evaluate"))]
+)
 def test_every_help_has_examples(words, capsys):
     with pytest.raises(SystemExit) as leave:
         cli.main(words)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from random_checkpoint import write_checkpoint
 
 from vr1kit.launcher import LaunchError, launch
@@ -58,8 +59,9 @@ def test_two_processes_give_the_losses_of_one(mode, alone, checkpoint, toybox_fo
     expected, folder = alone
     assert_same(train(mode, 2, tmp_path, checkpoint, toybox_folder), expected)
     ours, theirs = (load_policy(f / "model").model.state_dict() for f in (tmp_path, folder))
-    for name, value in theirs.items():
-        assert (ours[name] - value).abs().max() < 6.1e-3, name  # three steps either way: Adam turns rounding into signs
+    apart = torch.cat([(ours[name] - value).abs().flatten() for name, value in theirs.items()])
+    # Adam takes a whole step where a gradient is nothing but rounding (key biases have none): such weights may differ, few others
+    assert (apart > 1e-4).float().mean() < 0.02
 
 
 def test_one_process_continues_what_two_began(alone, checkpoint, toybox_folder, tmp_path):

@@ -109,6 +109,18 @@ def test_a_hopeless_run_stops_if_it_may(trained, monkeypatch):
     assert "no_signal" in findings and "begin with SFT" in findings
 
 
+def test_the_order_of_an_epoch_does_not_depend_on_having_seen_the_ones_before():
+    from trl.trainer.utils import RepeatSampler
+
+    stock = RepeatSampler(range(7), 2, batch_size=3, seed=5)
+    undisturbed = [list(stock) for _ in range(4)]
+    ours = grpo.EpochSampler(range(7), 2, batch_size=3, seed=5)
+    for epoch in (2, 0, 3, 1):
+        ours.set_epoch(epoch)
+        assert list(ours) == undisturbed[epoch]
+    assert undisturbed[0] != undisturbed[1]
+
+
 def test_unknown_values_are_refused():
     for bad in ({"loss_type": "ppo"}, {"kl": "k9"}, {"scale_rewards": "all"}, {"num_generations": 1}):
         with pytest.raises(ValueError, match=next(iter(bad))):

@@ -81,7 +81,12 @@ def answer_queries(
 
 def ask_plan(policy: Policy, plan: Plan, **options) -> list[list[Answer]]:
     """`answer_queries` for the queries of a plan."""
-    return answer_queries(policy, [str(q.record.image_path) for q in plan.queries], [policy.family.reword(q.prompt) for q in plan.queries], **options)
+    return answer_queries(
+        policy,
+        [str(q.record.image_path) for q in plan.queries],
+        [policy.family.reword(q.prompt) for q in plan.queries],
+        **options,
+    )
 
 
 def score_answers(
