@@ -284,11 +284,6 @@ class StageSnapshot(TrainerCallback):
         if state.global_step < state.max_steps and self.schedule.stage_at(state.global_step / state.max_steps) is not before:
             save_policy(replace(self.policy, model=copy.deepcopy(model)), self.folder / "checkpoints" / f"model-{before.name}")
 
-    def on_train_end(self, *_, **__):
-        for snapshot in self.folder.glob("checkpoints/model-*"):
-            with open_folder_atomic(self.folder / snapshot.name) as folder:
-                shutil.copytree(snapshot, folder, dirs_exist_ok=True)
-
 
 def train_grpo(
     policy: Policy,
@@ -313,7 +308,11 @@ def train_grpo(
         callbacks=[ProgressLog(log, LOGGED, "reward", folder.name, show, settings.schedule), StageSnapshot(policy, settings.schedule, folder), *callbacks],
         peft_config=lora_config(settings.lora_rank), rewards=rewards, settings=settings,
     )  # fmt: skip
-    return run_trainer(trainer, policy, folder)
+    policy = run_trainer(trainer, policy, folder)
+    for snapshot in folder.glob("checkpoints/model-*"):
+        with open_folder_atomic(folder / snapshot.name) as kept:
+            shutil.copytree(snapshot, kept, dirs_exist_ok=True)
+    return policy
 
 
 def grpo_config(settings: GrpoSettings, folder: Path, reward_weights: Sequence[float]) -> GRPOConfig:

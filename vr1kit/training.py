@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tqdm.auto import tqdm
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 
 from vr1kit import checkpoints, disks
@@ -94,17 +95,26 @@ class SafeSaving(TrainerCallback):
 def run_trainer(trainer, policy: Policy, folder: Path) -> Policy:
     """Train from the last whole checkpoint in folder/checkpoints, if there is one, and put the trained model into the policy.
 
-    Ctrl-C and SIGTERM save at the next step and raise KeyboardInterrupt.
+    A training whose last step was saved already is only loaded: transformers would take one step more. Ctrl-C and SIGTERM save
+    at the next step and raise KeyboardInterrupt.
     """
     trainer.remove_callback(PrinterCallback)
     trainer.args.save_total_limit = None  # old ones go when the new one is sealed, not before
     last = checkpoints.find_last(folder / "checkpoints")
-    with stop_at_next_step() as stop:
-        trainer.add_callback(SafeSaving(stop))
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    if last and _is_complete(last):
+        trainer._load_from_checkpoint(str(last))
+    else:
+        with stop_at_next_step() as stop:
+            trainer.add_callback(SafeSaving(stop))
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
     policy.model = trainer.accelerator.unwrap_model(trainer.model)
     policy.model.eval()
     return policy
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    return state.global_step >= state.max_steps
 
 
 def lora_config(rank: int):
