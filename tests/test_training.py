@@ -66,6 +66,21 @@ def test_a_stopped_training_has_saved_and_ends_as_an_undisturbed_one(
     assert not (step.path / "checkpoints").exists(), "they are for resuming only"
 
 
+@pytest.mark.slow
+def test_a_training_killed_after_its_last_step_takes_no_further_one(
+    random_policy, dataset, toybox_folder, tmp_path, monkeypatch, noisy_rewards  # noqa: F811
+):  # fmt: skip
+    monkeypatch.setenv("VR1KIT_RUNS", str(tmp_path))
+    step = open_run("a").step("whole", {}, code=[])
+    policy, _ = train(random_policy, dataset, toybox_folder, step)  # and never finished
+    rows = step.read_log()
+    again, resumed = train(random_policy, dataset, toybox_folder, step)
+    assert resumed and step.read_log() == rows and len(rows) == 5
+    for (name, a), b in zip(policy.model.state_dict().items(), again.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert (step.path / "model-beginner" / "model.safetensors").is_file()
+
+
 def test_a_checkpoint_for_which_there_is_no_room_is_not_begun(tmp_path):
     from types import SimpleNamespace
 

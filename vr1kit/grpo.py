@@ -320,13 +320,6 @@ class StageSnapshot(TrainerCallback):
         if state.global_step < state.max_steps and self.schedule.stage_at(state.global_step / state.max_steps) is not before:
             self.save(self.folder / "checkpoints" / f"model-{before.name}")
 
-    def on_train_end(self, args, state, control, **_):
-        if not state.is_world_process_zero:
-            return
-        for snapshot in self.folder.glob("checkpoints/model-*"):
-            with open_folder_atomic(self.folder / snapshot.name) as folder:
-                shutil.copytree(snapshot, folder, dirs_exist_ok=True)
-
 
 def train_grpo(
     policy: Policy,
@@ -353,7 +346,11 @@ def train_grpo(
             Monitor(LOGGED, folder, settings.stop_hopeless), *callbacks],
         peft_config=lora_config(settings.lora_rank), rewards=rewards, settings=settings,
     )  # fmt: skip
-    return run_trainer(trainer, policy, folder, save_to)
+    policy = run_trainer(trainer, policy, folder, save_to)
+    for snapshot in folder.glob("checkpoints/model-*") if trainer.accelerator.is_main_process else ():
+        with open_folder_atomic(folder / snapshot.name) as kept:
+            shutil.copytree(snapshot, kept, dirs_exist_ok=True)
+    return policy
 
 
 def grpo_config(settings: GrpoSettings, folder: Path, reward_weights: Sequence[float]) -> GRPOConfig:

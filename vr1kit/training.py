@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from tqdm.auto import tqdm
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 
 from vr1kit import checkpoints, disks
@@ -183,16 +184,21 @@ def _anybody(asked: bool) -> bool:
 def run_trainer(trainer, policy: Policy, folder: Path, save_to: Path | None = None) -> Policy:
     """Train from the last whole checkpoint in folder/checkpoints, if there is one, and put the trained model into the policy.
 
-    Ctrl-C and SIGTERM save at the next step and raise KeyboardInterrupt. save_to writes the policy as well, which sharded weights
-    need: from one process alone they cannot be saved afterwards.
+    A training whose last step was saved already is only loaded: transformers would take one step more. Ctrl-C and SIGTERM save
+    at the next step and raise KeyboardInterrupt. save_to writes the policy as well, which sharded weights need: from one process
+    alone they cannot be saved afterwards.
     """
     trainer.remove_callback(PrinterCallback)
     trainer.args.save_total_limit = None  # old ones go when the new one is sealed, not before
     with trainer.accelerator.main_process_first():  # what is damaged is removed, by one process
         last = checkpoints.find_last(folder / "checkpoints")
-    with stop_at_next_step() as stop:
-        trainer.add_callback(SafeSaving(stop))
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    if last and not sharded and _is_complete(last):
+        trainer._load_from_checkpoint(str(last))
+    else:
+        with stop_at_next_step() as stop:
+            trainer.add_callback(SafeSaving(stop))
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
     if save_to is not None:
         save_trained(trainer, policy, save_to)
     policy.model = trainer.accelerator.unwrap_model(trainer.model)
@@ -212,6 +218,11 @@ def save_trained(trainer, policy: Policy, folder: Path) -> None:
         model = copy.deepcopy(trainer.accelerator.unwrap_model(trainer.model))
         save_policy(replace(policy, model=model), folder)
     trainer.accelerator.wait_for_everyone()
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    return state.global_step >= state.max_steps
 
 
 def lora_config(rank: int):
