@@ -21,7 +21,30 @@ ORDER = (
     "tables", "paper_tables", "summary", "style", "pictures", "method_figures", "evaluation_figures", "figures", "page", "gallery", "comparison", "rebuild", "report",  # and how it is shown
     "terminal", "reproduce", "rerun", "refresh", "subcommands", "run_commands", "data_commands", "evaluation_commands", "model_commands", "cli",  # how it is started
 )  # fmt: skip
-WITHOUT_TORCH = ("boxes", "coordinates", "completions", "families", "matching", "criteria", "rewards", "baselines", "data", "readers", "runs", "scoring", "probes", "confidence", "protocols", "outcomes", "errors", "scorecard", "curation", "leakage", "doctor", "data_commands")
+WITHOUT_TORCH = (
+    "boxes",
+    "coordinates",
+    "completions",
+    "families",
+    "matching",
+    "criteria",
+    "rewards",
+    "baselines",
+    "data",
+    "readers",
+    "runs",
+    "scoring",
+    "probes",
+    "confidence",
+    "protocols",
+    "outcomes",
+    "errors",
+    "scorecard",
+    "curation",
+    "leakage",
+    "doctor",
+    "data_commands",
+)
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in ("__init__", "__main__"))
 
 

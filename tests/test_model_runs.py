@@ -35,14 +35,13 @@ def test_train_then_again_then_evaluate(toybox_folder, capsys, runs_folder):
     assert cli.main(words) == 0 and (step.path / "model" / "model.safetensors").stat().st_mtime == before
     capsys.readouterr()
     test = ["evaluate", "--model", str(step.path / "model"), "--data", str(toybox_folder), "--max-new-tokens", "40"]
-    assert cli.main(test) == 0
-    first = capsys.readouterr().out
-    assert "toybox, protocol all, 8 pictures" in first and "AP50" in first
-    folder = next((runs_folder / "models" / "answers").iterdir())
-    kept = (folder / "answers-0.jsonl").read_text().splitlines()
-    assert len(kept) == 8 and json.loads((folder / "scorecard.json").read_text())["queries"] == 8
-    assert cli.main(test) == 0 and capsys.readouterr().out == first  # found, not asked again
-    assert (folder / "answers-0.jsonl").read_text().splitlines() == kept
+    out = runs_folder / "tested"
+    assert cli.main([*test, "--out", str(out)]) == 0
+    assert "AP50" in capsys.readouterr().out
+    kept = out / "evaluation" / "answers.jsonl"
+    assert len(kept.read_text().splitlines()) == 8
+    made = kept.stat().st_mtime
+    assert cli.main([*test, "--out", str(out)]) == 0 and kept.stat().st_mtime == made  # found, not asked again
 
 
 def test_sft_takes_the_same_command(toybox_folder):
@@ -73,6 +72,7 @@ def test_a_checkpoint_of_other_settings_or_versions_is_refused(toybox_folder, ca
     step = open_run("models").find("training/tiny-grpo")
     record = json.loads((step.path / "manifest.json").read_text())
     (step.path / "manifest.json").unlink()  # as if it had been killed after the last checkpoint
+    (step.path / "checkpoints" / "checkpoint-2").mkdir(parents=True)
     (step.path / "attempt.json").write_text(json.dumps({**record, "started": 0, "earlier_seconds": 0}))
     said = complaint(capsys, *words, "-p", "learning_rate", "1e-5")
     assert "learning_rate 0.0001 then, 1e-05 now" in said and "--label" in said

@@ -113,7 +113,11 @@ def test_the_report_has_everything_verdict_first():
     assert "✓ holds" in page.text and "✓ win" in page.text
     assert "120 pictures" in page.text and "7 examples with 30 boxes" in page.text
     assert ("a", {"href": "notebooks/04_evaluation/executed.ipynb"}) in page.tags
-    assert "git checkout" in page.text and "make reproduce RUN=demo" in page.text and f"profile tiny: {PROFILES['tiny'].purpose}" in page.text
+    assert (
+        "git checkout" in page.text
+        and "make reproduce RUN=demo" in page.text
+        and f"profile tiny: {PROFILES['tiny'].purpose}" in page.text
+    )
     assert page.text.count("data/mix-seed0") >= 1 and "All that was begun is finished" in page.text
 
 

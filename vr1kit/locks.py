@@ -5,6 +5,7 @@ is left over locks nothing: that it still names a holder only says that this hol
 forked by the holder share its lock, so what a killed holder left running is waited for.
 """
 
+import atexit
 import fcntl
 import json
 import os
@@ -76,6 +77,14 @@ def locked(path: Path, what: str) -> Iterator[dict[str, Any] | None]:
         yield left
     finally:
         release(path)
+
+
+@atexit.register
+def _close_all() -> None:
+    """At the end of a process: what it did not finish stays marked with its name, for whoever comes next."""
+    for process, file in _held.values():
+        if process == os.getpid():
+            file.close()
 
 
 def describe(holder: dict[str, Any] | None) -> str:

@@ -6,9 +6,10 @@ A killed run continues: done jobs are found by their steps, a half-done training
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -44,7 +45,7 @@ def run_jobs(run: str, profile: str, jobs: Sequence[Job], split: str = "test") -
                 if len(running) < p.workers:
                     waiting.remove(job)
                     running[job] = pool.submit(_work, run, profile, job, split, opened.path / "logs" / f"{job.name}.log")
-            time.sleep(0.5)
+            wait(running.values(), timeout=2, return_when=FIRST_COMPLETED)
             for job, future in list(running.items()):
                 if future.done():
                     del running[job]
@@ -52,8 +53,9 @@ def run_jobs(run: str, profile: str, jobs: Sequence[Job], split: str = "test") -
                     if isinstance(future.exception(), KeyboardInterrupt):  # somebody stopped this worker
                         raise KeyboardInterrupt
                     failed = failed or ((job, future.exception()) if future.exception() else None)
-            bar.set_description(" | ".join(_describe(run, j) for j in running) or "done", refresh=False)
-            bar.update(sum(count_steps(j, p) for j in done) + sum(_progress(run, j)[0] for j in running) - bar.n)
+            rows = {j.name: _last_row(run, j) for j in running}
+            bar.set_description(" | ".join(_describe(*item) for item in rows.items()) or "done", refresh=False)
+            bar.update(sum(count_steps(j, p) for j in done) + sum(row.get("step", 0) for row in rows.values()) - bar.n)
     if failed:
         job, error = failed
         tail = (opened.path / "logs" / f"{job.name}.log").read_text(errors="replace").strip().splitlines()[-12:]
@@ -68,18 +70,16 @@ def _must_wait(job: Job, others: Sequence[Job]) -> bool:
     )
 
 
-def _progress(run: str, job: Job) -> tuple[int, float | None]:
-    """(last step, its reward) of a running job, from its log."""
+def _last_row(run: str, job: Job) -> dict[str, Any]:
+    """What a running job last logged; empty before its first step."""
     log = open_run(run).path / "policies" / job.name / "log.jsonl"
     if job.policy == "base" or not log.exists():
-        return 0, None
-    rows = open_run(run).find(f"policies/{job.name}").read_log()
-    return (rows[-1]["step"], rows[-1].get("reward")) if rows else (0, None)
+        return {}
+    return (open_run(run).find(f"policies/{job.name}").read_log() or [{}])[-1]
 
 
-def _describe(run: str, job: Job) -> str:
-    step, reward = _progress(run, job)
-    return f"{job.name} {step}" + (f" reward {reward:.2f}" if reward is not None else "")
+def _describe(name: str, row: dict[str, Any]) -> str:
+    return f"{name} {row.get('step', 0)}" + (f" reward {row['reward']:.2f}" if "reward" in row else "")
 
 
 # Children read these when they import numpy and torch.
