@@ -17,10 +17,10 @@ import torch
 
 from vr1kit.asking import MAX_NEW_TOKENS
 from vr1kit.data import ask, read_coco, read_image
+from vr1kit.drawing.style import BLUE, GREY, HATCHES, INK, new_chart, styled
 from vr1kit.evaluate import answer_greedily, prepare_inputs
 from vr1kit.models import load_policy
 from vr1kit.scenes import write_scenes
-from vr1kit.style import BLUE, GREY, HATCHES, INK, new_chart, styled
 
 PICTURES, BATCHES = 96, (1, 8, 64)
 

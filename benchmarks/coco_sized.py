@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vr1kit.files import write_csv_atomic
+from vr1kit.safekeeping.files import write_csv_atomic
 
 PICTURES, BOXES, CATEGORIES = 118_287, 860_001, 80
 RUNS = 3
@@ -70,8 +70,8 @@ def run_pycocotools(path: Path, out: Path) -> None:
 
 
 def run_vr1kit(path: Path, out: Path) -> None:
-    from vr1kit.coco_stream import stream_coco
-    from vr1kit.curation import curate_stream
+    from vr1kit.curation.sets import curate_stream
+    from vr1kit.formats.coco_stream import stream_coco
 
     curate_stream(stream_coco(path, name="coco"), out)
 

@@ -36,7 +36,7 @@ from fuzz_cases import Case, make_case
 from tqdm import tqdm
 
 from vr1kit.completions import ANSWER_REASONS, REASONS, ParsedCompletion, parse_completion
-from vr1kit.files import write_json_atomic
+from vr1kit.safekeeping.files import write_json_atomic
 
 SHORTEST = 20_000  # characters
 CHUNK = 200  # cases

@@ -16,15 +16,15 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["vr1kit"]):
-    from vr1kit.coco import read_coco
     from vr1kit.completions import parse_completion
     from vr1kit.coordinates import CoordinateSpace
-    from vr1kit.files import RunError
-    from vr1kit.manifests import read_manifest
+    from vr1kit.formats.coco import read_coco
+    from vr1kit.formats.voc import _read_xml
+    from vr1kit.formats.yolo import _read_label
     from vr1kit.records import DataError
+    from vr1kit.safekeeping.files import RunError
+    from vr1kit.safekeeping.manifests import read_manifest
     from vr1kit.scoring import read_answers
-    from vr1kit.voc import _read_xml
-    from vr1kit.yolo import _read_label
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
 STARTS = {

@@ -21,6 +21,6 @@ python benchmarks/peak_memory.py "$out/peak.json" \
   -p steps 20 -p max_completion_length 1024
 cat "$out/peak.json"
 
-echo "== the same, quantized to 4 bits is a field of the profile: set quantize in vr1kit/model_profiles.py"
+echo "== the same, quantized to 4 bits is a field of the profile: set quantize in vr1kit/scale/model_profiles.py"
 echo "== evaluation of the result, 50 pictures"
 vr1kit evaluate --model runs/gpu/training/random-3b/model --data "$out/scenes" --run gpu --dtype bfloat16 --max-new-tokens 64

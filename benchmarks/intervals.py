@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vr1kit.intervals import Matches, accumulate, draw_weights, find_matches, run_cocoeval
-from vr1kit.style import BLUE, GREY, HATCHES, INK, new_chart, styled
+from vr1kit.drawing.style import BLUE, GREY, HATCHES, INK, new_chart, styled
+from vr1kit.measures.intervals import Matches, accumulate, draw_weights, find_matches, run_cocoeval
 
 PICTURES, CATEGORIES, RESAMPLES, TIMES = 500, 80, 1000, 10
 OBJECTS = 7.3  # mean of a picture in val2017

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vr1kit.files import write_csv_atomic
-from vr1kit.leakage import Hashes, find_matches
+from vr1kit.curation.leakage import Hashes, find_matches
+from vr1kit.safekeeping.files import write_csv_atomic
 
 TRAIN, EVALUATION, PLANTED = 118_287, 5_000, 100
 

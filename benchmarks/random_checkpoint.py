@@ -19,8 +19,8 @@ from transformers import AutoModelForImageTextToText, Qwen2Tokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from vr1kit.families import FAMILIES
-from vr1kit.shapes import SHAPES, Shape, build_config
-from vr1kit.tiny import CHAT_TEMPLATE
+from vr1kit.scale.shapes import SHAPES, Shape, build_config
+from vr1kit.toy.tiny import CHAT_TEMPLATE
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 _TEXT = Shape("", "", 64, 96, 2, 4, 2, 0, 4096, True, head_size=16)

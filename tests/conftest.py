@@ -14,7 +14,7 @@ def random_policy():
 
     from vr1kit.families import FAMILIES
     from vr1kit.models import Policy
-    from vr1kit.tiny import build_model, build_processor
+    from vr1kit.toy.tiny import build_model, build_processor
 
     torch.manual_seed(0)
     processor = build_processor()

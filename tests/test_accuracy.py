@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vr1kit.accuracy import (
+from vr1kit.data import read_coco
+from vr1kit.measures.accuracy import (
     count_by_picture,
     find_accuracy,
     judge_answer,
@@ -13,7 +14,6 @@ from vr1kit.accuracy import (
     read_choice,
     read_questions,
 )
-from vr1kit.data import read_coco
 from vr1kit.records import DataError, DetectionSet, Record
 
 CHOICES = ("a cat", "a dog", "a boat")

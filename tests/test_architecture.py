@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from vr1kit.provenance import imported_modules
+from vr1kit.safekeeping.provenance import imported_modules, module_name
 
 PACKAGE = Path(__file__).parents[1] / "vr1kit"
 # A module may import those before it, never those after it. A new module gets its place here.
 ORDER = (
     "boxes", "coordinates", "detections", "scan", "completions", "plain_text", "matching", "criteria", "precision", "rewards", "baselines",  # what an answer is worth: no torch
-    "files", "provenance", "manifests", "places", "differences", "locks", "disks", "runs", "checkpoints", "interruption", "failures", "verify",  # where results live: standard library and numpy
-    "prompts", "families", "backgrounds", "sprites", "scenes", "records", "folders", "images", "json_arrays", "columns", "coco", "coco_stream", "odinw", "voc", "yolo", "phrase_sets", "hub_sets", "readers", "filters", "data", "accuracy", "shards", "cards", "engines", "curation", "leakage", "recipes", "scoring", "doctor", "probes", "tokens", "confidence", "protocols",  # what there is to see and to ask
+    "safekeeping.files", "safekeeping.provenance", "safekeeping.manifests", "safekeeping.places", "safekeeping.differences", "safekeeping.locks", "safekeeping.disks", "runs", "safekeeping.checkpoints", "safekeeping.interruption", "safekeeping.failures", "safekeeping.verify",  # where results live: standard library and numpy
+    "prompts", "families", "toy.backgrounds", "toy.sprites", "scenes", "records", "formats.folders", "formats.images", "formats.json_arrays", "formats.columns", "formats.coco", "formats.coco_stream", "formats.odinw", "formats.voc", "formats.yolo", "formats.phrase_sets", "formats.hub_sets", "formats.readers", "filters", "data", "measures.accuracy", "curation.shards", "curation.cards", "curation.engines", "curation.sets", "curation.leakage", "curation.recipes", "scoring", "curation.doctor", "probes", "tokens", "measures.confidence", "measures.protocols",  # what there is to see and to ask
     "credit", "settings", "profiles", "jobs",  # how much of it, and by which rules
-    "tiny", "models", "shapes", "instruction", "pretrain", "decoding", "plan", "model_profiles", "checks", "monitor", "training", "grpo", "sft",  # who answers, and how it learns
-    "intervals", "evaluate", "outcomes", "errors", "scorecard", "asking", "export", "launcher", "evaluations", "study", "workers", "model_runs", "publish", "results",  # what came of it
-    "tables", "paper_tables", "summary", "style", "pictures", "method_figures", "evaluation_figures", "figures", "page", "gallery", "comparison", "rebuild", "report",  # and how it is shown
-    "terminal", "reproduce", "rerun", "refresh", "subcommands", "run_commands", "data_commands", "evaluation_commands", "model_commands", "cli",  # how it is started
+    "toy.tiny", "models", "scale.shapes", "toy.instruction", "toy.pretrain", "decoding", "scale.plan", "scale.model_profiles", "scale.checks", "monitor", "training", "grpo", "sft",  # who answers, and how it learns
+    "measures.intervals", "evaluate", "measures.outcomes", "measures.errors", "measures.scorecard", "asking", "export", "scale.launcher", "evaluations", "study", "workers", "scale.model_runs", "publish", "results",  # what came of it
+    "reporting.tables", "reporting.paper_tables", "reporting.summary", "drawing.style", "drawing.pictures", "drawing.method", "drawing.evaluation", "figures", "reporting.page", "reporting.gallery", "reporting.comparison", "reporting.rebuild", "reporting.report",  # and how it is shown
+    "terminal", "reproduce", "rerun", "refresh", "commands.arguments", "commands.runs", "commands.data", "commands.evaluation", "commands.models", "cli",  # how it is started
 )  # fmt: skip
 WITHOUT_TORCH = (
     "boxes",
@@ -31,21 +31,25 @@ WITHOUT_TORCH = (
     "rewards",
     "baselines",
     "data",
-    "readers",
+    "formats.readers",
     "runs",
     "scoring",
     "probes",
-    "confidence",
-    "protocols",
-    "outcomes",
-    "errors",
-    "scorecard",
-    "curation",
-    "leakage",
-    "doctor",
-    "data_commands",
+    "measures.confidence",
+    "measures.protocols",
+    "measures.outcomes",
+    "measures.errors",
+    "measures.scorecard",
+    "curation.sets",
+    "curation.leakage",
+    "curation.doctor",
+    "commands.data",
 )
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in ("__init__", "__main__"))
+MODULES = sorted(module_name(path) for path in PACKAGE.rglob("*.py") if not path.name.startswith("__"))
+
+
+def read_tree(module: str) -> ast.AST:
+    return ast.parse(PACKAGE.joinpath(*module.split(".")).with_suffix(".py").read_text())
 
 
 def offences(module: str, imported: frozenset[str]) -> list[str]:
@@ -57,21 +61,25 @@ def offences(module: str, imported: frozenset[str]) -> list[str]:
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_those_before_it(module):
     assert module in ORDER, f"{module} has no place yet: put it into ORDER"
-    imported = imported_modules(ast.parse((PACKAGE / f"{module}.py").read_text()))
+    imported = imported_modules(read_tree(module))
     assert not offences(module, imported), f"{module} imports later modules"
 
 
 def test_the_test_can_fail():
-    source = "def f():\n    from vr1kit.grpo import train\n    from vr1kit import cli, boxes\n    from .figures import draw\n"
+    source = (
+        "def f():\n    from vr1kit.grpo import train\n    from vr1kit import cli, boxes\n    from vr1kit.drawing import style\n"
+    )
     source += "import vr1kit.evaluate as e\nimport numpy\nfrom numpy import grpo\n"
     imported = imported_modules(ast.parse(source))
-    assert imported == {"grpo", "cli", "boxes", "figures", "evaluate"}
-    assert offences("rewards", imported) == ["cli", "evaluate", "figures", "grpo"]
-    assert offences("grpo", imported) == ["cli", "evaluate", "figures", "grpo"], "nor may a module import itself"
+    assert offences("rewards", imported) == ["cli", "drawing.style", "evaluate", "grpo"]
+    assert offences("grpo", imported) == ["cli", "drawing.style", "evaluate", "grpo"], "nor may a module import itself"
 
 
-def test_the_package_itself_imports_nothing():
-    assert not imported_modules(ast.parse((PACKAGE / "__init__.py").read_text()))
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("__init__.py")), ids=lambda path: path.parent.name)
+def test_a_package_imports_nothing_and_says_what_it_is_for(path):
+    tree = ast.parse(path.read_text())
+    assert not imported_modules(tree) and ast.get_docstring(tree)
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
 
 
 def test_rewards_parsing_matching_and_curation_import_without_torch():
@@ -84,6 +92,6 @@ def test_rewards_parsing_matching_and_curation_import_without_torch():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_is_short_and_says_what_it_is_for(module):
-    source = (PACKAGE / f"{module}.py").read_text()
-    assert ast.get_docstring(ast.parse(source)), f"{module} has no docstring"
+    assert ast.get_docstring(read_tree(module)), f"{module} has no docstring"
+    source = PACKAGE.joinpath(*module.split(".")).with_suffix(".py").read_text()
     assert source.count("\n") <= 400, f"{module} has more than 400 lines: split it"

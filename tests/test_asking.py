@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from vr1kit.asking import answer_queries, ask_plan, detect, score_answers
-from vr1kit.confidence import token_scores
 from vr1kit.data import read_coco
 from vr1kit.evaluate import Suites, answer_greedily, evaluate_policy, to_detections
-from vr1kit.outcomes import find_outcomes
-from vr1kit.protocols import ProtocolError, plan_queries, read_answer
+from vr1kit.measures.confidence import token_scores
+from vr1kit.measures.outcomes import find_outcomes
+from vr1kit.measures.protocols import ProtocolError, plan_queries, read_answer
 from vr1kit.scenes import write_scenes
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vr1kit.checkpoints import SEAL, find_last, number_of, seal
+from vr1kit.safekeeping.checkpoints import SEAL, find_last, number_of, seal
 
 
 def write(folder, number, sealed=True):

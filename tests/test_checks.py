@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from vr1kit.checks import Refused, check_batch, check_lengths, check_memory, check_packages, check_versions
-from vr1kit.model_profiles import MODEL_PROFILES, get_model_profile
-from vr1kit.plan import GPUS, estimate
+from vr1kit.scale.checks import Refused, check_batch, check_lengths, check_memory, check_packages, check_versions
+from vr1kit.scale.model_profiles import MODEL_PROFILES, get_model_profile
+from vr1kit.scale.plan import GPUS, estimate
+from vr1kit.scale.shapes import build_config, count_parameters
 from vr1kit.settings import Execution, GrpoSettings
-from vr1kit.shapes import build_config, count_parameters
 
 SETTINGS = GrpoSettings(prompts_per_step=6, num_generations=4, max_completion_length=10)
 

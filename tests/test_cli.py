@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from vr1kit import __version__, cli
+from vr1kit.commands.arguments import parse_value
 from vr1kit.runs import open_run, project_root
-from vr1kit.subcommands import parse_value
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vr1kit.coco import LAYOUTS, find_coco, read_coco, read_coco_folder
+from vr1kit.formats.coco import LAYOUTS, find_coco, read_coco, read_coco_folder
 from vr1kit.records import REASONS, DataError
 from vr1kit.scenes import draw_scene
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_coco import BAD, SETS, annotation, coco_of, draw, image, write_coco
 
-import vr1kit.coco_stream
-from vr1kit.coco import read_coco, read_coco_folder
-from vr1kit.coco_stream import stream_coco, stream_coco_folder
+import vr1kit.formats.coco_stream
+from vr1kit.formats.coco import read_coco, read_coco_folder
+from vr1kit.formats.coco_stream import stream_coco, stream_coco_folder
 from vr1kit.records import DataError
 
 
@@ -33,7 +33,7 @@ def outcome(read):
 @pytest.fixture(params=[2, 8192], autouse=True)
 def rows(request, monkeypatch):
     """Two pictures a batch, so that boxes are sorted into many files."""
-    monkeypatch.setattr(vr1kit.coco_stream, "ROWS", request.param)
+    monkeypatch.setattr(vr1kit.formats.coco_stream, "ROWS", request.param)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -123,7 +123,7 @@ def test_memory_does_not_grow_with_the_boxes(tmp_path):
         assert count == 100 * times
         return high
 
-    if vr1kit.coco_stream.ROWS == 2:
+    if vr1kit.formats.coco_stream.ROWS == 2:
         assert peak(4) < 1.2 * peak(1) + 2**20
 
 

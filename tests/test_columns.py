@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vr1kit.columns import (
+from vr1kit.formats.columns import (
     SCHEMA,
     RecordTable,
     iterate_batches,
@@ -87,7 +87,7 @@ def make_set(n):
 
 
 def test_a_set_on_disk_is_the_set(tmp_path, monkeypatch):
-    monkeypatch.setattr("vr1kit.columns.ROWS", 3)
+    monkeypatch.setattr("vr1kit.formats.columns.ROWS", 3)
     data = make_set(10)
     stored = write_stream(stream_set(data), tmp_path / "a" / "set.arrow")
     assert isinstance(stored.records, RecordTable) and len(stored.records) == 10

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from vr1kit.completions import parse_completion
-from vr1kit.confidence import (
+from vr1kit.measures.confidence import (
     calibrate,
     constant_scores,
     token_scores,

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from test_data import record, set_of
 
-from vr1kit import columns, curation, engines
-from vr1kit.columns import stream_set, to_batch
-from vr1kit.curation import Curation, curate_mix, curate_stream, judge_batch
+from vr1kit.curation import engines
+from vr1kit.curation import sets as curation
+from vr1kit.curation.sets import Curation, curate_mix, curate_stream, judge_batch
+from vr1kit.curation.shards import list_shards, stream_examples, to_examples
 from vr1kit.data import Part, ask, curate
 from vr1kit.filters import Limits, judge
+from vr1kit.formats import columns
+from vr1kit.formats.columns import stream_set, to_batch
 from vr1kit.records import DataError, DetectionSet
-from vr1kit.shards import list_shards, stream_examples, to_examples
 
 
 def mixed_set(n=40, seed=0):

@@ -10,8 +10,8 @@ from PIL import Image
 from test_coco import annotation, draw, image, write_coco
 
 from vr1kit import cli
+from vr1kit.curation.shards import list_shards, stream_examples
 from vr1kit.scenes import write_scenes
-from vr1kit.shards import list_shards, stream_examples
 
 
 def huge_png(path, side=50_000):

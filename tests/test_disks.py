@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from vr1kit import files
-from vr1kit.disks import DiskFull, describe_disk, find_mount, is_full_disk, require_space
 from vr1kit.runs import open_run
+from vr1kit.safekeeping import files
+from vr1kit.safekeeping.disks import DiskFull, describe_disk, find_mount, is_full_disk, require_space
 
 
 def test_room_is_asked_for_in_advance_also_for_what_is_not_there_yet(tmp_path):

@@ -15,8 +15,8 @@ import pytest
 import torch
 from random_checkpoint import write_checkpoint
 
-from vr1kit.launcher import LaunchError, launch
 from vr1kit.models import load_policy
+from vr1kit.scale.launcher import LaunchError, launch
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 COMPARED = ("loss", "grad_norm", "kl", "entropy", "reward", "tokens")

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vr1kit.coordinates import CoordinateSpace, convert_boxes_xyxy, round_boxes_xyxy, space_size
-from vr1kit.doctor import Processor, check_bounds, check_labels, check_length, check_space, measure_spaces, read_processor
+from vr1kit.curation.doctor import (
+    Processor,
+    check_bounds,
+    check_labels,
+    check_length,
+    check_space,
+    measure_spaces,
+    read_processor,
+)
 from vr1kit.prompts import write_answer
 from vr1kit.records import DataError, DetectionSet, Record
 from vr1kit.scoring import Answer

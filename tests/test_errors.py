@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from coco_sets import random_set
 
-from vr1kit.errors import (
+from vr1kit.measures.errors import (
     KINDS,
     SIZES,
     by_number,
@@ -14,7 +14,7 @@ from vr1kit.errors import (
     describe_errors,
     find_errors,
 )
-from vr1kit.outcomes import find_outcomes
+from vr1kit.measures.outcomes import find_outcomes
 
 CAT, DOG = 1, 2
 

@@ -5,7 +5,7 @@ import pytest
 
 from vr1kit.data import read_coco
 from vr1kit.evaluate import METRICS, Suites, evaluate_policy, score_detections, to_detections
-from vr1kit.intervals import (
+from vr1kit.measures.intervals import (
     Matches,
     accumulate,
     bootstrap_suite,

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from vr1kit import figures
-from vr1kit.confidence import calibrate
+from vr1kit.measures.confidence import calibrate
 from vr1kit.results import read_paper
 
 

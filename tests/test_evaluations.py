@@ -14,14 +14,14 @@ import pytest
 from vr1kit import evaluations
 from vr1kit.asking import detect
 from vr1kit.cli import main
-from vr1kit.comparison import compare, compare_sets, describe_comparison, read_sets, write_comparison
+from vr1kit.commands.evaluation import SETTINGS
 from vr1kit.data import read_coco
-from vr1kit.evaluation_commands import SETTINGS
 from vr1kit.evaluations import Settings, describe_evaluation, evaluate, read_evaluation
-from vr1kit.files import RunError, read_csv, read_json
+from vr1kit.measures.scorecard import score_set
 from vr1kit.records import DataError
+from vr1kit.reporting.comparison import compare, compare_sets, describe_comparison, read_sets, write_comparison
+from vr1kit.safekeeping.files import RunError, read_csv, read_json
 from vr1kit.scenes import write_scenes
-from vr1kit.scorecard import score_set
 
 
 @pytest.fixture(scope="module")

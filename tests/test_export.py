@@ -7,8 +7,8 @@ import pytest
 from vr1kit.completions import parse_completion
 from vr1kit.data import read_coco
 from vr1kit.export import answers_in_pixels, write_lmms_eval, write_vlmevalkit
+from vr1kit.measures.protocols import merge_answers, plan_queries
 from vr1kit.prompts import write_answer
-from vr1kit.protocols import merge_answers, plan_queries
 
 
 @pytest.mark.parametrize("protocol", ["present", "all"])

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from vr1kit.failures import explain, find_cause, last_log_lines
+from vr1kit.safekeeping.failures import explain, find_cause, last_log_lines
 
 
 @pytest.mark.parametrize(

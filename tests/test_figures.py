@@ -11,10 +11,10 @@ from PIL import Image
 
 from vr1kit import figures
 from vr1kit.criteria import ADVANCED, BEGINNER, Criteria, ramp, two_stage
+from vr1kit.drawing.style import BLUE, GREEN, ORANGE, RED, STYLE
 from vr1kit.profiles import SHIFTED_NAMES, UNSEEN_NAMES
 from vr1kit.results import read_paper
 from vr1kit.scenes import draw_scene
-from vr1kit.style import BLUE, GREEN, ORANGE, RED, STYLE
 
 PAPER = read_paper()
 POLICIES = {"base": 20.0, "sft": 28.0, "vision_r1": 27.0, "vision_r1_object": 30.0}

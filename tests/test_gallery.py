@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vr1kit.gallery import CSS, Card, draw_cards, make_thumbnail, read_thumbnail
-from vr1kit.page import page
-from vr1kit.pictures import judge_answer
-from vr1kit.report import build_report
+from vr1kit.drawing.pictures import judge_answer
+from vr1kit.reporting.gallery import CSS, Card, draw_cards, make_thumbnail, read_thumbnail
+from vr1kit.reporting.page import page
+from vr1kit.reporting.report import build_report
 from vr1kit.runs import runs_root
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)

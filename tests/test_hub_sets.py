@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as Pillow
 from test_coco import draw
 
-from vr1kit.hub_sets import find_hub_files, read_hub
+from vr1kit.formats.hub_sets import find_hub_files, read_hub
 from vr1kit.records import DataError
 
 

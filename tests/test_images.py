@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vr1kit.images import check_image, check_pictures, open_image, unpack_image
+from vr1kit.formats.images import check_image, check_pictures, open_image, unpack_image
 from vr1kit.records import REASONS, BadRecord, DataError, DetectionSet, Record
 
 

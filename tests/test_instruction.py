@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from vr1kit.completions import parse_completion
-from vr1kit.instruction import answer_like, choose_annotator, choose_domain, draw_pictures, flip, token_targets, write_batches
 from vr1kit.scenes import DOMAINS, UNSEEN
-from vr1kit.tiny import SIDE, build_tokenizer
+from vr1kit.toy.instruction import answer_like, choose_annotator, choose_domain, draw_pictures, flip, token_targets, write_batches
+from vr1kit.toy.tiny import SIDE, build_tokenizer
 
 BOXES, LABELS = np.array([[4, 10, 30, 41], [50, 8, 57, 17], [60, 60, 90, 90]], float), ["star", "fish", "car"]
 

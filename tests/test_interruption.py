@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from vr1kit import interruption
-from vr1kit.interruption import sigterm_as_ctrl_c, stop_at_next_step
 from vr1kit.runs import project_root
+from vr1kit.safekeeping import interruption
+from vr1kit.safekeeping.interruption import sigterm_as_ctrl_c, stop_at_next_step
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -57,7 +57,7 @@ def test_sigterm_is_ctrl_c():
 POOL = """
 import signal, sys, time
 from pathlib import Path
-from vr1kit import interruption
+from vr1kit.safekeeping import interruption
 interruption.PATIENCE = 2.0
 
 def careful(path):

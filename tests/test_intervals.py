@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from coco_sets import random_set
 
-from vr1kit import intervals
 from vr1kit.evaluate import METRICS
-from vr1kit.intervals import Matches, accumulate, draw_weights, find_matches, run_cocoeval
+from vr1kit.measures import intervals
+from vr1kit.measures.intervals import Matches, accumulate, draw_weights, find_matches, run_cocoeval
 
 
 def write(folder, coco, name="annotations.json"):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vr1kit.json_arrays import Irregular, read_arrays
+from vr1kit.formats.json_arrays import Irregular, read_arrays
 
 ANY = {key: msgspec.json.Decoder(list) for key in ("images", "annotations")}
 VALUES = st.recursive(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vr1kit.launcher import build_command, explain, follow, launch
+from vr1kit.scale.launcher import build_command, explain, follow, launch
 
 ELASTIC = """\
 W1121 17:36:40 torch/distributed/elastic: Sending process 24529 closing signal SIGTERM

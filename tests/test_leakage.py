@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from vr1kit.leakage import Hashes, describe_matches, find_matches, hash_picture, hash_pictures, read_leaked, write_matches
+from vr1kit.curation.leakage import (
+    Hashes,
+    describe_matches,
+    find_matches,
+    hash_picture,
+    hash_pictures,
+    read_leaked,
+    write_matches,
+)
 from vr1kit.records import BadRecord, DataError
 from vr1kit.scenes import draw_scene
 

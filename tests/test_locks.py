@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from vr1kit import locks, runs
+from vr1kit import runs
 from vr1kit.runs import RunError, open_run, project_root
+from vr1kit.safekeeping import locks
 
 HOLD = (
-    "import sys, time\nfrom pathlib import Path\nfrom vr1kit import locks\n"
+    "import sys, time\nfrom pathlib import Path\nfrom vr1kit.safekeeping import locks\n"
     "locks.acquire(Path(sys.argv[1]), 'it')\nprint('held', flush=True)\ntime.sleep(60)\n"
 )
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vr1kit import provenance
-from vr1kit.files import RunError, read_json
-from vr1kit.manifests import read_attempt, read_manifest
 from vr1kit.rerun import list_commands
 from vr1kit.runs import open_run
-from vr1kit.verify import verify_run
+from vr1kit.safekeeping import provenance
+from vr1kit.safekeeping.files import RunError, read_json
+from vr1kit.safekeeping.manifests import read_attempt, read_manifest
+from vr1kit.safekeeping.verify import verify_run
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from vr1kit import cli
-from vr1kit.model_runs import change_settings
 from vr1kit.runs import open_run
+from vr1kit.scale.model_runs import change_settings
 from vr1kit.settings import Execution, GrpoSettings
 
 SMALL = ["-p", "steps", "2", "-p", "prompts_per_step", "2", "-p", "num_generations", "2", "-p", "save_steps", "1"]

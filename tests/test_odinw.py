@@ -3,7 +3,7 @@
 import pytest
 from test_coco import annotation, coco_of, draw, write_coco
 
-from vr1kit.odinw import ODINW_13, ODINW_35, RENAMED, SETS, read_odinw
+from vr1kit.formats.odinw import ODINW_13, ODINW_35, RENAMED, SETS, read_odinw
 from vr1kit.records import DataError
 
 FLAT = ("boggleBoards", "dice", "pistols", "selfdrivingCar")  # GLIP: annotations of all splits beside the pictures

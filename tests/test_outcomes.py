@@ -6,8 +6,8 @@ import pytest
 from coco_sets import random_set
 
 from vr1kit.evaluate import METRICS
-from vr1kit.intervals import accumulate, find_matches, run_cocoeval
-from vr1kit.outcomes import THRESHOLDS, find_outcomes
+from vr1kit.measures.intervals import accumulate, find_matches, run_cocoeval
+from vr1kit.measures.outcomes import THRESHOLDS, find_outcomes
 
 
 def cocoeval(coco, detections, folder):

@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 
-from vr1kit import paper_tables
-from vr1kit.files import RunError, read_csv, read_json
-from vr1kit.paper_tables import NOT_RUN, TITLES, build_tables, write_tables
+from vr1kit.reporting import paper_tables
+from vr1kit.reporting.paper_tables import NOT_RUN, TITLES, build_tables, write_tables
 from vr1kit.results import read_paper
 from vr1kit.runs import open_run, runs_root
+from vr1kit.safekeeping.files import RunError, read_csv, read_json
 
 PUBLISHED = runs_root() / "published"
 PAPER = read_paper()

@@ -7,7 +7,7 @@ import pytest
 from test_coco import draw
 
 from vr1kit.data import ask
-from vr1kit.phrase_sets import read_refcoco, read_visual_genome
+from vr1kit.formats.phrase_sets import read_refcoco, read_visual_genome
 from vr1kit.records import DataError
 
 

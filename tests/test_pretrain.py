@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vr1kit import pretrain
-from vr1kit.instruction import draw_pictures
-from vr1kit.pretrain import build_head, coordinate_miss, list_coordinate_ids, make_base_policies, plan_stages, train_stage
-from vr1kit.tiny import build_model, build_tokenizer
+from vr1kit.toy import pretrain
+from vr1kit.toy.instruction import draw_pictures
+from vr1kit.toy.pretrain import build_head, coordinate_miss, list_coordinate_ids, make_base_policies, plan_stages, train_stage
+from vr1kit.toy.tiny import build_model, build_tokenizer
 
 
 def test_the_miss_of_a_coordinate_is_in_pixels():

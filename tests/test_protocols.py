@@ -5,9 +5,8 @@ import pytest
 
 from vr1kit.data import ask, read_coco
 from vr1kit.evaluate import to_detections
-from vr1kit.outcomes import find_outcomes
-from vr1kit.prompts import write_answer
-from vr1kit.protocols import (
+from vr1kit.measures.outcomes import find_outcomes
+from vr1kit.measures.protocols import (
     ProtocolError,
     mean_over_sets,
     merge_answers,
@@ -15,6 +14,7 @@ from vr1kit.protocols import (
     set_gains,
     side_by_side,
 )
+from vr1kit.prompts import write_answer
 from vr1kit.results import read_paper
 
 

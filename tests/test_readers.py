@@ -12,9 +12,9 @@ from test_phrase_sets import INSTANCES, reference, write_genome, write_refcoco
 from test_voc import write_kit
 from test_yolo import write_set
 
-from vr1kit.coco import read_coco
-from vr1kit.phrase_sets import read_refcoco, read_visual_genome
-from vr1kit.readers import FORMATS, open_dataset
+from vr1kit.formats.coco import read_coco
+from vr1kit.formats.phrase_sets import read_refcoco, read_visual_genome
+from vr1kit.formats.readers import FORMATS, open_dataset
 from vr1kit.records import DataError, describe_counts
 from vr1kit.scenes import write_scenes
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_data import record, set_of
 
+from vr1kit.curation.recipes import SOURCES, merge_sets, paper_49k
 from vr1kit.data import Part, curate, order_by_balance
 from vr1kit.filters import describe_shares
-from vr1kit.recipes import SOURCES, merge_sets, paper_49k
 from vr1kit.records import DataError, DetectionSet
 
 

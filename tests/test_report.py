@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from vr1kit import report
-from vr1kit.page import CSS
 from vr1kit.profiles import PROFILES
+from vr1kit.reporting import report
+from vr1kit.reporting.page import CSS
 from vr1kit.runs import open_run
 
 EVIL = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"

@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-import vr1kit
+import vr1kit.reporting
 from vr1kit import reproduce as pipeline
 from vr1kit.runs import RunError, open_run, project_root, read_json
 from vr1kit.terminal import NotebookOutput, Screen, format_seconds
@@ -93,11 +93,11 @@ def test_notebooks_run_in_order_then_are_skipped_and_rerun_with_the_reason(tmp_p
 def test_the_report_ends_the_pipeline_once_all_notebooks_are_done(tmp_path, monkeypatch, capsys):
     write_notebook(tmp_path / "notebooks", "01_first", "1")
     write_notebook(tmp_path / "notebooks", "02_second", "1")
-    report = types.ModuleType("vr1kit.report")
+    report = types.ModuleType("vr1kit.reporting.report")
     report.build_report = lambda run_path: run_path / "report.html"
     report.verdict_lines = lambda run_path: ["mixed  17.7 -> 26.6"]
-    monkeypatch.setitem(sys.modules, "vr1kit.report", report)
-    monkeypatch.setattr(vr1kit, "report", report, raising=False)
+    monkeypatch.setitem(sys.modules, "vr1kit.reporting.report", report)
+    monkeypatch.setattr(vr1kit.reporting, "report", report, raising=False)
     monkeypatch.setattr(pipeline, "NOTEBOOKS", ("01_first", "02_second"))
     monkeypatch.setattr(pipeline, "project_root", lambda: tmp_path)
     assert pipeline.reproduce("toy", "tiny", only="01") == 0

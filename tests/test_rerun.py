@@ -3,9 +3,10 @@
 import pytest
 
 from vr1kit import cli
-from vr1kit.files import read_json, write_json_atomic
 from vr1kit.rerun import compare_runs, list_commands
 from vr1kit.runs import RunError, open_run
+from vr1kit.safekeeping import provenance
+from vr1kit.safekeeping.files import read_json, write_json_atomic
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +51,13 @@ def test_nothing_but_studies_and_pipelines_is_repeated(command):
         list_commands(open_run("x"), "y")
 
 
-def test_equal_results_are_equal_whatever_the_times():
+@pytest.fixture
+def clean_checkout(monkeypatch):
+    """As if nothing was changed since the commit, whatever the developer is at."""
+    monkeypatch.setattr(provenance, "describe_code", lambda: {"git_commit": "abc", "git_dirty": False})
+
+
+def test_equal_results_are_equal_whatever_the_times(clean_checkout):
     rows = [{"step": 1, "reward": 0.5, "seconds": 1.0}]
     old = make("x", rows=rows, table=[{"a": 1}])
     new = make("y", rows=[{**rows[0], "seconds": 2.0}], metrics={"AP": 45.3, "train_seconds": 9.0}, table=[{"a": 1}])
@@ -100,6 +107,6 @@ def test_a_study_repeated_from_its_record_gives_the_same_answers_rewards_and_ap(
     code = cli.main(["rerun", "one"])
     said = capsys.readouterr().out
     assert code == 0, said
-    assert "0 differences in results" in said and "made with: no difference" in said
+    assert "0 differences in results" in said and "came out: no difference" in said
     weights = "policies/mixed-seed0-vision_r1/model/model.safetensors"
     assert (open_run("one").path / weights).read_bytes() == (open_run("one-rerun").path / weights).read_bytes()

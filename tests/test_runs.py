@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vr1kit import files, manifests, provenance, runs
+from vr1kit import runs
 from vr1kit.runs import RunError, open_run, read_csv, read_json
+from vr1kit.safekeeping import files, manifests, provenance
 
 CONFIG = {"seed": 3, "grpo": {"learning_rate": 1e-4, "steps": 20}}
 
@@ -96,6 +97,21 @@ def test_code_can_be_narrowed_to_a_module_and_what_it_imports(package):
     assert step.state() == "done"
     (package / "rewards.py").write_text("def f(x):\n    return 2 * x\n")
     assert step.why() == "code changed since: rewards"
+
+
+def test_other_code_is_accepted_where_that_is_asked_for_and_nothing_else_is(package, monkeypatch):
+    step = make()
+    (package / "rewards.py").write_text("def f(x):\n    return 2 * x\n")
+    monkeypatch.setenv("VR1KIT_ACCEPT_CODE", "1")
+    assert (step.state(), step.why()) == ("done", "done by other code, and accepted")
+    assert open_run("demo").step("train", {**CONFIG, "beta": 2}).state() == "stale"
+    (step.path / "result.json").unlink()
+    assert step.why() == "artefact result.json is missing"
+
+
+def test_a_module_that_does_not_exist_is_refused(package):
+    with pytest.raises(ValueError, match="vr1kit.gpro, which does not exist"):
+        open_run("demo").step("train", CONFIG, code=["gpro"])
 
 
 def test_a_changed_input_makes_the_next_step_stale_and_an_equal_remake_does_not():
@@ -197,7 +213,7 @@ def test_code_edited_while_a_step_runs_makes_its_result_stale(package):
 
 def test_a_process_killed_before_the_manifest_leaves_a_step_that_is_not_done(tmp_path):
     script = (
-        "import os\nfrom vr1kit import files, runs\n"
+        "import os\nfrom vr1kit import runs\nfrom vr1kit.safekeeping import files\n"
         "step = runs.open_run('demo').step('train', {})\nstep.begin()\nstep.write_json('r.json', 1)\n"
         "real = os.replace\n"
         "def replace(source, target):\n"

@@ -18,7 +18,7 @@ from vr1kit.scenes import (
     draw_scene,
     write_scenes,
 )  # fmt: skip
-from vr1kit.sprites import SPRITES
+from vr1kit.toy.sprites import SPRITES
 
 
 def test_the_suites_have_the_promised_sizes():

@@ -10,8 +10,8 @@ from coco_sets import random_set
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from vr1kit.outcomes import find_outcomes
-from vr1kit.scorecard import METRICS, DetectionError, DetectionWarning, check_detections, score_set
+from vr1kit.measures.outcomes import find_outcomes
+from vr1kit.measures.scorecard import METRICS, DetectionError, DetectionWarning, check_detections, score_set
 
 COCO_SET = {
     "images": [

@@ -4,7 +4,7 @@ import pytest
 from random_checkpoint import write_checkpoint
 
 from vr1kit.models import load_policy
-from vr1kit.shapes import SHAPES, build_config, count_parameters
+from vr1kit.scale.shapes import SHAPES, build_config, count_parameters
 
 PUBLISHED = {  # safetensors metadata of the hub
     "qwen2-vl-2b": 2_208_985_600, "qwen2-vl-7b": 8_291_375_616, "qwen2.5-vl-3b": 3_754_622_976, "qwen2.5-vl-7b": 8_292_166_656,

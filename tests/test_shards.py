@@ -5,12 +5,8 @@ import pytest
 from PIL import Image
 from test_columns import RECORDS, make_set, plain
 
-from vr1kit import shards
-from vr1kit.columns import to_batch
-from vr1kit.data import ask
-from vr1kit.readers import open_dataset
-from vr1kit.records import BadRecord, DataError
-from vr1kit.shards import (
+from vr1kit.curation import shards
+from vr1kit.curation.shards import (
     embed_set,
     from_hub_dataset,
     list_shards,
@@ -23,6 +19,10 @@ from vr1kit.shards import (
     to_hub_dataset,
     write_shards,
 )
+from vr1kit.data import ask
+from vr1kit.formats.columns import to_batch
+from vr1kit.formats.readers import open_dataset
+from vr1kit.records import BadRecord, DataError
 
 
 @pytest.fixture(autouse=True)

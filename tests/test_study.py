@@ -7,6 +7,7 @@ import pytest
 from vr1kit.jobs import ABLATIONS, Job, count_steps, list_ablations, list_jobs, list_sweeps, resolve
 from vr1kit.profiles import POLICIES, PROFILES, SHIFTED_NAMES, SPLITS, UNSEEN_NAMES, get_profile
 from vr1kit.publish import publish
+from vr1kit.reporting.summary import write_sweeps
 from vr1kit.runs import RunError, open_run, read_csv
 from vr1kit.study import (
     MAIN_COLUMNS,
@@ -18,7 +19,6 @@ from vr1kit.study import (
     main_table,
     train_policy,
 )
-from vr1kit.summary import write_sweeps
 from vr1kit.workers import run_jobs
 
 

@@ -7,8 +7,7 @@ import math
 
 import pytest
 
-from vr1kit.results import PAPER_MODELS, Results, paper_value, policy_name, t_interval
-from vr1kit.tables import (
+from vr1kit.reporting.tables import (
     ablation_table,
     best_credit,
     main_table,
@@ -20,6 +19,7 @@ from vr1kit.tables import (
     to_markdown,
     verdicts,
 )
+from vr1kit.results import PAPER_MODELS, Results, paper_value, policy_name, t_interval
 
 PAPER = read_paper()
 

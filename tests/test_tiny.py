@@ -3,11 +3,11 @@ import pytest
 import torch
 from PIL import Image
 
-from vr1kit.instruction import to_patches
 from vr1kit.models import BASE_POLICIES, PolicyError, load_policy, save_policy
 from vr1kit.prompts import ask_detection, ask_grounding, write_answer
 from vr1kit.scenes import DOMAINS, ask_question, draw_scene
-from vr1kit.tiny import SIDE, build_image_processor, build_tokenizer
+from vr1kit.toy.instruction import to_patches
+from vr1kit.toy.tiny import SIDE, build_image_processor, build_tokenizer
 
 BOXES, LABELS = np.array([[4, 10, 30, 41], [50, 8, 57, 17], [60, 60, 90, 90]], float), ["star", "fish", "car"]
 

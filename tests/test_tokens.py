@@ -1,5 +1,5 @@
 from vr1kit.completions import parse_completion
-from vr1kit.confidence import tokens_of
+from vr1kit.measures.confidence import tokens_of
 from vr1kit.tokens import token_spans
 
 SIZE = (100, 100)

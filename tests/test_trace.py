@@ -7,10 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
-from vr1kit.files import read_csv
-from vr1kit.report import build_report
+from vr1kit.reporting.report import build_report
 from vr1kit.results import COLUMNS, PAPER_MODELS, POLICY_NAMES, read_paper
 from vr1kit.runs import project_root, runs_root
+from vr1kit.safekeeping.files import read_csv
 
 PUBLISHED = runs_root() / "published"
 CELL = re.compile(r"(?P<value>-?\d+\.\d)(?: ± (?P<half>\d+\.\d))?(?: \(×(?P<ratio>\d+\.\d\d)\))?")

@@ -10,10 +10,10 @@ import torch
 from test_grpo import dataset, noisy_rewards  # noqa: F401  fixtures
 from transformers import TrainerCallback
 
-from vr1kit.checkpoints import find_last
-from vr1kit.disks import DiskFull
 from vr1kit.grpo import train_grpo
 from vr1kit.runs import open_run
+from vr1kit.safekeeping.checkpoints import find_last
+from vr1kit.safekeeping.disks import DiskFull
 from vr1kit.settings import GrpoSettings
 
 SETTINGS = GrpoSettings(steps=5, prompts_per_step=2, num_generations=2, max_completion_length=8, save_steps=5, warmup_steps=0)
@@ -84,7 +84,7 @@ def test_a_training_killed_after_its_last_step_takes_no_further_one(
 def test_a_checkpoint_for_which_there_is_no_room_is_not_begun(tmp_path):
     from types import SimpleNamespace
 
-    from vr1kit.interruption import Stop
+    from vr1kit.safekeeping.interruption import Stop
     from vr1kit.training import SafeSaving
 
     saving = SafeSaving(Stop())

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from vr1kit import cli
-from vr1kit.files import read_json, write_json_atomic
 from vr1kit.runs import RunError, open_run
-from vr1kit.verify import verify_run
+from vr1kit.safekeeping.files import read_json, write_json_atomic
+from vr1kit.safekeeping.verify import verify_run
 
 
 @pytest.fixture(autouse=True)

@@ -3,8 +3,8 @@
 import pytest
 from test_coco import draw
 
+from vr1kit.formats.voc import CLASSES, find_voc, read_voc
 from vr1kit.records import DataError
-from vr1kit.voc import CLASSES, find_voc, read_voc
 
 OBJECT = "<object><name>{name}</name><truncated>{truncated}</truncated><difficult>{difficult}</difficult>{box}{more}</object>"
 
@@ -154,7 +154,7 @@ def test_a_huge_file_and_one_in_another_encoding(tmp_path, monkeypatch):
     path.write_bytes(doctype.encode("utf-16"))
     with pytest.raises(DataError, match="has a DOCTYPE"):
         read_voc(tmp_path)
-    monkeypatch.setattr("vr1kit.folders.MAX_BYTES", 10)
+    monkeypatch.setattr("vr1kit.formats.folders.MAX_BYTES", 10)
     with pytest.raises(DataError, match="has more than 10 bytes"):
         read_voc(tmp_path)
 

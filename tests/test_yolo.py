@@ -3,8 +3,8 @@
 import pytest
 from test_coco import draw
 
+from vr1kit.formats.yolo import find_yolo, read_yolo
 from vr1kit.records import DataError
-from vr1kit.yolo import find_yolo, read_yolo
 
 YAML = "path: /somebody/elses\ntrain: ../train/images\nval: images/val\nnc: 2\nnames: [cat, dog]\n"
 

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from vr1kit.confidence import POOLS, SCORES, constant_scores, token_scores, vote_scores
 from vr1kit.data import DetectionSet, read_image
 from vr1kit.decoding import generate
 from vr1kit.evaluate import prepare_inputs
+from vr1kit.measures.confidence import POOLS, SCORES, constant_scores, token_scores, vote_scores
+from vr1kit.measures.protocols import Plan, merge_answers, plan_queries, read_answer
 from vr1kit.models import Policy
-from vr1kit.protocols import Plan, merge_answers, plan_queries, read_answer
 from vr1kit.tokens import token_spans
 
 MAX_NEW_TOKENS = 96  # as evaluate.answer_greedily; the released code allows Qwen 512

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from vr1kit import __version__
-from vr1kit.data_commands import add_curate, add_doctor, add_leakage
-from vr1kit.evaluation_commands import add_compare, add_evaluate, add_tables
-from vr1kit.model_commands import add_plan, add_train
-from vr1kit.run_commands import add_rerun, add_status, add_verify
-from vr1kit.subcommands import add_subcommand, parse_value
+from vr1kit.commands.arguments import add_subcommand, parse_value
+from vr1kit.commands.data import add_curate, add_doctor, add_leakage
+from vr1kit.commands.evaluation import add_compare, add_evaluate, add_tables
+from vr1kit.commands.models import add_plan, add_train
+from vr1kit.commands.runs import add_rerun, add_status, add_verify
 
 DESCRIPTION = """\
 Vision-R1, reproduced from notebooks: vision-guided reinforcement learning for
@@ -84,8 +84,8 @@ example:
 
 
 def run_profiles(arguments: argparse.Namespace) -> int:
-    from vr1kit.model_profiles import MODEL_PROFILES
     from vr1kit.profiles import PROFILES, get_profile
+    from vr1kit.scale.model_profiles import MODEL_PROFILES
 
     for name in PROFILES:
         profile = get_profile(name)
@@ -111,17 +111,20 @@ The same command continues an interrupted study; done jobs are found, not repeat
         "--part", choices=parts, action="append", help="only this part; may be repeated (default: all but sweeps)"
     )
     parser.add_argument("--only", metavar="POLICY", help="only this policy, without the tables, e.g. mixed-seed0-sft")
+    parser.add_argument("--accept-code", action="store_true", help="what is finished stays, though code changed since")
 
 
 def run_study(arguments: argparse.Namespace) -> int:
     from vr1kit.jobs import list_ablations, list_jobs, list_sweeps
     from vr1kit.profiles import get_profile
-    from vr1kit.runs import open_run
+    from vr1kit.reporting.summary import write_ablations, write_results, write_sweeps
+    from vr1kit.runs import ACCEPT_CODE, open_run
     from vr1kit.study import collect_gallery
-    from vr1kit.summary import write_ablations, write_results, write_sweeps
     from vr1kit.workers import run_jobs
 
     run, name = arguments.run, arguments.profile
+    if arguments.accept_code:
+        os.environ[ACCEPT_CODE] = "1"  # for the workers, too
     profile, parts = get_profile(name), arguments.part or ["policies", "gallery", "ablations"]
     only = [job for job in list_jobs(name) if job.name == arguments.only]
     if arguments.only and not only:
@@ -178,7 +181,7 @@ example:
 
 
 def run_readme(arguments: argparse.Namespace) -> int:
-    from vr1kit.summary import write_readme
+    from vr1kit.reporting.summary import write_readme
 
     print(f"wrote {write_readme(arguments.run)}")
     return 0
@@ -252,7 +255,7 @@ PRETRAIN_SIZES = {
 def run_pretrain(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from vr1kit.pretrain import make_base_policies
+    from vr1kit.toy.pretrain import make_base_policies
 
     make_base_policies(Path(arguments.out), **{name: getattr(arguments, name) for name in PRETRAIN_SIZES})
     return 0
@@ -277,8 +280,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Exit codes: 0 good, 1 the work failed, 2 bad input, 130 Ctrl-C or SIGTERM."""
-    from vr1kit.disks import is_full_disk
-    from vr1kit.interruption import sigterm_as_ctrl_c
+    from vr1kit.safekeeping.disks import is_full_disk
+    from vr1kit.safekeeping.interruption import sigterm_as_ctrl_c
 
     arguments = build_parser().parse_args(words)
     arguments.words = list(sys.argv[1:] if words is None else words)  # for those that start themselves again
@@ -295,8 +298,8 @@ def main(words: Sequence[str] | None = None) -> int:
             raise
         if isinstance(error, ValueError | OSError) and not is_full_disk(error):
             return _complain(_one_line(error), 2)
-        from vr1kit.failures import explain
         from vr1kit.runs import runs_root
+        from vr1kit.safekeeping.failures import explain
 
         go_on = "\nfinished steps are kept; the same command goes on from here" if hasattr(arguments, "run") else ""
         return _complain(explain(error, runs_root()) + go_on, 1)

@@ -1,4 +1,4 @@
-"""From detection annotations to curated instructions: records in (`vr1kit.readers`), `datasets.Dataset` out.
+"""From detection annotations to curated instructions: records in (`vr1kit.formats.readers`), `datasets.Dataset` out.
 
 A `Record` is a picture and its boxes in picture pixels. An `Example` is a record and a task: what is asked of it. `to_dataset`
 writes examples in the columns that trl's trainers hand to rewards, with boxes already in the space that the policy answers in.
@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vr1kit.coco import read_coco
-from vr1kit.columns import iterate_batches, unpack_boxes
 from vr1kit.filters import Limits, find_hard, judge
-from vr1kit.images import open_image
+from vr1kit.formats.coco import read_coco
+from vr1kit.formats.columns import iterate_batches, unpack_boxes
+from vr1kit.formats.images import open_image
 from vr1kit.prompts import ask_detection, ask_grounding, sort_left_to_right
 from vr1kit.records import BadRecord, DataError, DetectionSet, Record
 

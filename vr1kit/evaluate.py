@@ -17,9 +17,9 @@ import torch
 
 from vr1kit.data import DetectionSet, ask, read_image
 from vr1kit.decoding import generate
-from vr1kit.files import open_atomic, write_csv_atomic
-from vr1kit.intervals import Matches, find_matches, run_cocoeval
+from vr1kit.measures.intervals import Matches, find_matches, run_cocoeval
 from vr1kit.models import Policy
+from vr1kit.safekeeping.files import open_atomic, write_csv_atomic
 
 SCORE = 0.99  # released code: every detection has this score
 METRICS = {"AP": 0, "AP50": 1, "AP75": 2, "AR100": 8}  # places in COCOeval.stats

@@ -32,16 +32,16 @@ from typing import Any
 
 import numpy as np
 
-from vr1kit.accuracy import FOUND, Expression, Question, judge_answer, judge_expression, list_expressions, read_questions
-from vr1kit.confidence import POOLS, SCORES
 from vr1kit.data import DetectionSet, read_coco
-from vr1kit.files import RunError, digest, file_hash, read_json, write_json_atomic, write_text_atomic
-from vr1kit.manifests import ATTEMPT, CHECKPOINTS, MANIFEST
-from vr1kit.protocols import PROTOCOLS, Plan, merge_answers, plan_queries, read_answer
-from vr1kit.readers import open_dataset
+from vr1kit.formats.readers import open_dataset
+from vr1kit.measures.accuracy import FOUND, Expression, Question, judge_answer, judge_expression, list_expressions, read_questions
+from vr1kit.measures.confidence import POOLS, SCORES
+from vr1kit.measures.protocols import PROTOCOLS, Plan, merge_answers, plan_queries, read_answer
+from vr1kit.measures.scorecard import DetectionWarning, score_set
 from vr1kit.records import DataError
 from vr1kit.runs import Run, Step, check_name
-from vr1kit.scorecard import DetectionWarning, score_set
+from vr1kit.safekeeping.files import RunError, digest, file_hash, read_json, write_json_atomic, write_text_atomic
+from vr1kit.safekeeping.manifests import ATTEMPT, CHECKPOINTS, MANIFEST
 
 STEP = "evaluation"
 ANSWERS = "answers.jsonl"

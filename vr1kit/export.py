@@ -33,8 +33,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vr1kit.files import write_json_atomic, write_text_atomic
-from vr1kit.protocols import Plan, read_answer
+from vr1kit.measures.protocols import Plan, read_answer
+from vr1kit.safekeeping.files import write_json_atomic, write_text_atomic
 
 
 def answers_in_pixels(policy: Any, plan: Plan, texts: Sequence[str]) -> dict[Any, str]:

@@ -16,11 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from vr1kit.evaluation_figures import paper_gains_of_all, paper_set_gains, plot_calibration, plot_errors, plot_set_gains
-from vr1kit.method_figures import plot_differentiation, plot_probes, plot_schedule, plot_schedules
-from vr1kit.pictures import draw_boxes, judge_answer, plot_before_after, sheet
-from vr1kit.results import PAPER_MODELS, SUITE_NAMES, Results, Row, paper_value, policy_name
-from vr1kit.style import (
+from vr1kit.drawing.evaluation import paper_gains_of_all, paper_set_gains, plot_calibration, plot_errors, plot_set_gains
+from vr1kit.drawing.method import plot_differentiation, plot_probes, plot_schedule, plot_schedules
+from vr1kit.drawing.pictures import draw_boxes, judge_answer, plot_before_after, sheet
+from vr1kit.drawing.style import (
     FAINT,
     GREY,
     INK,
@@ -34,7 +33,8 @@ from vr1kit.style import (
     save_figure,
     styled,
 )
-from vr1kit.tables import ablation_table, widen
+from vr1kit.reporting.tables import ablation_table, widen
+from vr1kit.results import PAPER_MODELS, SUITE_NAMES, Results, Row, paper_value, policy_name
 
 __all__ = [
     "draw_boxes", "judge_answer", "paper_gains_of_all", "paper_set_gains", "plot_ablation", "plot_before_after", "plot_calibration",

@@ -14,7 +14,7 @@ import numpy as np
 from pyarrow import RecordBatch
 
 from vr1kit.boxes import iou_matrix
-from vr1kit.columns import to_batch, unpack_boxes, unpack_labels
+from vr1kit.formats.columns import to_batch, unpack_boxes, unpack_labels
 from vr1kit.records import Record
 
 HARD_ABOVE = 10  # paper: hard samples have more than 10 instances, and are half of the data

@@ -29,9 +29,9 @@ from vr1kit.criteria import Criteria, Schedule
 from vr1kit.data import decode_images
 from vr1kit.decoding import generate, score_completions, supports_shared_prompts
 from vr1kit.families import JSON, AnswerFormat
-from vr1kit.files import open_folder_atomic
 from vr1kit.models import Policy, freeze_tower
 from vr1kit.rewards import VARIANTS, Score, score_group
+from vr1kit.safekeeping.files import open_folder_atomic
 from vr1kit.settings import KLS, LOSSES, GrpoSettings
 from vr1kit.tokens import token_spans
 from vr1kit.training import (

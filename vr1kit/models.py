@@ -5,8 +5,8 @@
     policy = load_policy("runs/tiny/policies/mixed-seed0-vision_r1")
     policy = load_policy("my/checkpoint", family="griffon")    # answers in plain-text coordinates
 
-Both base policies are real `Qwen2_5_VLForConditionalGeneration` checkpoints of 2 M parameters (`vr1kit.tiny`); how they were made
-is in `vr1kit.pretrain` and in policies/README.md.
+Both base policies are real `Qwen2_5_VLForConditionalGeneration` checkpoints of 2 M parameters (`vr1kit.toy.tiny`); how they were made
+is in `vr1kit.toy.pretrain` and in policies/README.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from vr1kit.completions import ParsedCompletion
 from vr1kit.coordinates import CoordinateSpace, convert_boxes_xyxy, round_boxes_xyxy, smart_resize, space_size
 from vr1kit.families import FAMILIES, Family
-from vr1kit.files import open_folder_atomic
+from vr1kit.safekeeping.files import open_folder_atomic
 
 POLICIES = Path(__file__).parent / "policies"
 BASE_POLICIES = ("mixed", "converged")
@@ -197,7 +197,7 @@ def _load_processor(source: str, revision: str | None):
     from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerFast
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    from vr1kit.tiny import ImageProcessorOnly
+    from vr1kit.toy.tiny import ImageProcessorOnly
 
     config = Path(source) / "tokenizer_config.json"
     own = config.exists() and json.loads(config.read_text()).get("tokenizer_class") != "Qwen2Tokenizer"

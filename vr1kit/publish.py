@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import shutil
 
-from vr1kit.manifests import is_published
 from vr1kit.runs import Run, RunError, open_run
+from vr1kit.safekeeping.manifests import is_published
 
 
 def publish(source: str, target: str = "published") -> Run:

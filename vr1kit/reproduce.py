@@ -33,13 +33,13 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 
-from vr1kit import failures, locks
-from vr1kit.differences import shorten
-from vr1kit.files import write_text_atomic
-from vr1kit.interruption import PATIENCE, sigterm_as_ctrl_c
 from vr1kit.profiles import get_profile
-from vr1kit.provenance import notebook_modules, set_environment
 from vr1kit.runs import Run, RunError, Step, open_run, project_root, read_json
+from vr1kit.safekeeping import failures, locks
+from vr1kit.safekeeping.differences import shorten
+from vr1kit.safekeeping.files import write_text_atomic
+from vr1kit.safekeeping.interruption import PATIENCE, sigterm_as_ctrl_c
+from vr1kit.safekeeping.provenance import notebook_modules, set_environment
 from vr1kit.terminal import NotebookOutput, Screen, format_seconds
 
 NOTEBOOKS = ("01_data_curation", "02_reward_ablations", "03_two_stage_grpo", "04_evaluation", "05_figures")
@@ -89,7 +89,7 @@ def _spell_command(run: str, profile: str, only: str | None, force: bool, parame
 
 
 def _report(run: Run, screen: Screen) -> None:
-    from vr1kit import report
+    from vr1kit.reporting import report
 
     path = report.build_report(run.path)
     screen.line()

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vr1kit.differences import list_changes, shorten
-from vr1kit.files import RunError, read_json
-from vr1kit.manifests import DIFF, LOG, MANIFEST, METRICS, NOT_RESULTS, PROVENANCE, read_manifest
 from vr1kit.runs import Run
+from vr1kit.safekeeping.differences import list_changes, shorten
+from vr1kit.safekeeping.files import RunError, read_json
+from vr1kit.safekeeping.manifests import DIFF, LOG, MANIFEST, METRICS, NOT_RESULTS, PROVENANCE, read_manifest
 
 REPEATED = ("study", "reproduce")
 SURROUNDINGS = ("git_commit", "python", "packages", "platform", "cpu_model", "cpu_count", "torch_threads", "gpu")

@@ -12,7 +12,8 @@ A *run* is one folder under `runs/`. A *step* is one folder in it, made by one c
 
 1. A step is done because its manifest says so; the manifest is written last and atomically, so a killed
    process never leaves half a result that looks whole.
-2. It is stale when its config, its inputs, the package's code or its own files have changed.
+2. It is stale when its config, its inputs, the package's code or its own files have changed. Where the environment variable
+   VR1KIT_ACCEPT_CODE is set, other code alone does not make it stale; its record still names the code that made it.
 3. An interrupted attempt keeps `checkpoints/` and `log.jsonl` only if the next attempt asks for the same.
 4. A folder holding a file `FROZEN` (such as runs/published) is read-only: its results are taken as they are.
 5. A step is locked from `begin` until `finish` or the end of the process; another process is told who holds it.
@@ -32,9 +33,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from vr1kit import __version__, disks, locks, provenance
-from vr1kit.differences import list_changes, shorten
-from vr1kit.files import (
+from vr1kit import __version__
+from vr1kit.safekeeping import disks, locks, provenance
+from vr1kit.safekeeping.differences import list_changes, shorten
+from vr1kit.safekeeping.files import (
     RunError,
     file_hash,
     read_csv,
@@ -45,7 +47,7 @@ from vr1kit.files import (
     write_json_atomic,
     write_text_atomic,
 )
-from vr1kit.manifests import (
+from vr1kit.safekeeping.manifests import (
     ATTEMPT,
     CHECKPOINTS,
     DIFF,
@@ -60,12 +62,13 @@ from vr1kit.manifests import (
     read_manifest,
     results_hash,
 )  # fmt: skip
-from vr1kit.places import project_root, runs_root
+from vr1kit.safekeeping.places import project_root, runs_root
 
 __all__ = ["Run", "RunError", "Step", "open_run", "project_root", "read_csv", "read_json", "runs_root",
            "write_csv_atomic", "write_json_atomic"]  # fmt: skip
 
 LOCKS = ".locks"
+ACCEPT_CODE = "VR1KIT_ACCEPT_CODE"
 LOCK_WAIT = 25.0  # s: a killed run's workers may still be saving (interruption.GRACE)
 NAME_RULE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -119,6 +122,8 @@ class Run:
         """
         for part in name.split("/"):
             check_name(part, f"step name {name!r}: part")
+        if unknown := sorted(set(code or ()) - set(provenance.module_paths())):
+            raise ValueError(f"step '{name}' depends on the module vr1kit.{unknown[0]}, which does not exist")
         step = Step(self, name, to_jsonable(config), dict(inputs or {}), None if code is None else tuple(code))
         if self.frozen and not step.has(MANIFEST):
             raise RunError(f"run '{self.name}' is frozen and has no step '{name}': use another run name, e.g. 'tiny'")
@@ -223,7 +228,8 @@ class Step:
                 return "stale", f"input {key} was {'added' if old is None else 'dropped'}"
             if old["hash"] != new["hash"]:
                 return "stale", f"input {key} changed"
-        if manifest["code"] != request["code"]:
+        other_code = manifest["code"] != request["code"]
+        if other_code and not os.environ.get(ACCEPT_CODE):
             names = sorted(name for name, _ in set(manifest["code"].items()) ^ set(request["code"].items()))
             return "stale", "code changed since: " + shorten(list(dict.fromkeys(names)))
         for name, item in manifest["artefacts"].items():
@@ -232,7 +238,7 @@ class Step:
                 return "stale", f"artefact {name} is missing"
             if path.stat().st_size != item["size"] or file_hash(path) != item["sha256"]:
                 return "stale", f"artefact {name} was altered"
-        return "done", "done and unchanged"
+        return "done", "done by other code, and accepted" if other_code else "done and unchanged"
 
     def _why_missing(self) -> str:
         if not self.has(ATTEMPT):

@@ -7,7 +7,7 @@ Three groups stand in for the paper's evaluation suites (all names are ours):
   may hold training pictures of them.
 * four *unseen* domains – the role of Table 2: known things in styles that no curated picture ever has.
 
-`wander` is none of them: any things, anywhere, in any style, for pre-training alone (`vr1kit.pretrain`). A large model has seen
+`wander` is none of them: any things, anywhere, in any style, for pre-training alone (`vr1kit.toy.pretrain`). A large model has seen
 outlines and fog before it is trained to localize; the tiny one must, too.
 
 Simple questions (count, colour, yes/no) play the role of Table 6.
@@ -29,8 +29,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from vr1kit.backgrounds import BACKGROUNDS, MIXED
-from vr1kit.sprites import SPRITES, Pen
+from vr1kit.toy.backgrounds import BACKGROUNDS, MIXED
+from vr1kit.toy.sprites import SPRITES, Pen
 
 SIDE = 192  # ours: pictures are 192 x 192 px, twice the tiny policy's input, so that coordinates must really be converted
 _SS = 2  # supersampling: everything is drawn at twice the size and averaged down

@@ -29,8 +29,8 @@ from vr1kit.completions import ANSWER_REASONS, CONTENT_REASONS, ITEM_REASONS, MA
 from vr1kit.coordinates import CoordinateSpace, convert_boxes_xyxy, space_size
 from vr1kit.criteria import ADVANCED, BEGINNER
 from vr1kit.data import DetectionSet, Record, read_coco
-from vr1kit.files import to_jsonable, write_text_atomic
 from vr1kit.rewards import VARIANTS, Score, score_completion
+from vr1kit.safekeeping.files import to_jsonable, write_text_atomic
 
 STAGES = {"beginner": BEGINNER, "advanced": ADVANCED}
 SHOWN = 20  # rows of the table; ours: a screen

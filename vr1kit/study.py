@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from vr1kit import checkpoints
 from vr1kit.data import DetectionSet, Example, Part, curate, read_coco, to_dataset
-from vr1kit.files import file_hash, open_folder_atomic
-from vr1kit.interruption import worker_pool
 from vr1kit.jobs import Job, resolve
 from vr1kit.profiles import SHIFTED_NAMES, SPLITS, UNSEEN_NAMES, Profile, domains_of, get_profile
 from vr1kit.runs import Step, open_run, read_csv, read_json
+from vr1kit.safekeeping import checkpoints
+from vr1kit.safekeeping.files import file_hash, open_folder_atomic
+from vr1kit.safekeeping.interruption import worker_pool
 from vr1kit.scenes import TOYBOX, ask_question, draw_scene, write_scenes
 from vr1kit.settings import SftSettings
 

@@ -18,11 +18,11 @@ from transformers import TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 
-from vr1kit import checkpoints, disks
 from vr1kit.criteria import Schedule
-from vr1kit.interruption import Stop, stop_at_next_step
 from vr1kit.models import Policy, save_policy, save_processor
 from vr1kit.monitor import Watch
+from vr1kit.safekeeping import checkpoints, disks
+from vr1kit.safekeeping.interruption import Stop, stop_at_next_step
 from vr1kit.settings import GrpoSettings, SftSettings
 
 
@@ -193,7 +193,7 @@ def run_trainer(trainer, policy: Policy, folder: Path, save_to: Path | None = No
     with trainer.accelerator.main_process_first():  # what is damaged is removed, by one process
         last = checkpoints.find_last(folder / "checkpoints")
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-    if last and not sharded and _is_complete(last):
+    if last and not sharded and _is_complete(last, trainer.args.max_steps):
         trainer._load_from_checkpoint(str(last))
     else:
         with stop_at_next_step() as stop:
@@ -220,9 +220,10 @@ def save_trained(trainer, policy: Policy, folder: Path) -> None:
     trainer.accelerator.wait_for_everyone()
 
 
-def _is_complete(checkpoint: Path) -> bool:
+def _is_complete(checkpoint: Path, steps: int) -> bool:
+    """Did it get as far as asked? `steps` -1: as far as its epochs went."""
     state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-    return state.global_step >= state.max_steps
+    return state.global_step >= (steps if steps > 0 else state.max_steps)
 
 
 def lora_config(rank: int):

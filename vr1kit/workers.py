@@ -13,11 +13,11 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from vr1kit.interruption import sigterm_as_ctrl_c, worker_pool
 from vr1kit.jobs import Job, count_steps
 from vr1kit.profiles import get_profile
-from vr1kit.provenance import set_environment
 from vr1kit.runs import Step, open_run
+from vr1kit.safekeeping.interruption import sigterm_as_ctrl_c, worker_pool
+from vr1kit.safekeeping.provenance import set_environment
 from vr1kit.study import curate_mix, draw_data, evaluate_policy
 
 

@@ -17,10 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from vr1kit.files import write_json_atomic
 from vr1kit.rerun import compare_runs
 from vr1kit.runs import Run
-from vr1kit.verify import verify_run
+from vr1kit.safekeeping.files import write_json_atomic
+from vr1kit.safekeeping.verify import verify_run
 
 WAIT = 600  # s for the study to notice
 

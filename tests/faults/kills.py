@@ -18,10 +18,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from vr1kit.files import write_json_atomic
 from vr1kit.rerun import compare_runs
 from vr1kit.runs import Run
-from vr1kit.verify import verify_run
+from vr1kit.safekeeping.files import write_json_atomic
+from vr1kit.safekeeping.verify import verify_run
 
 GOOD = (0, 130, -signal.SIGINT, -signal.SIGTERM)  # through; stopped; ended by the signal itself, before it had begun
 KINDS = ("KILL all", "KILL one", "TERM one", "INT all")

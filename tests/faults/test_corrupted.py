@@ -14,11 +14,11 @@ from safetensors.numpy import load_file, save_file
 
 from vr1kit import cli
 from vr1kit.data import read_coco, read_image
-from vr1kit.files import RunError
-from vr1kit.images import check_pictures
+from vr1kit.formats.images import check_pictures
 from vr1kit.models import POLICIES, PolicyError, load_policy
 from vr1kit.records import DataError
 from vr1kit.runs import open_run
+from vr1kit.safekeeping.files import RunError
 
 COCO = {
     "images": [{"id": 1, "file_name": "a.png", "width": 100, "height": 50}],

@@ -1,0 +1,1 @@
+"""The subcommands of `vr1kit`, by what they act on."""

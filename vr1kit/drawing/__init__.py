@@ -1,0 +1,1 @@
+"""How it looks: the common style, pictures with boxes, the figures of each part."""

@@ -1,0 +1,1 @@
+"""What evaluation measures: AP, accuracy, confidence, errors, intervals."""

@@ -1,0 +1,1 @@
+"""What keeps results whole: files, hashes, locks, checkpoints, provenance."""

@@ -1,0 +1,1 @@
+"""Real models: their sizes, what they need, where they run."""

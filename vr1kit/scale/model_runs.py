@@ -1,0 +1,235 @@
+"""Training a real model on a dataset: checked first, then run in one process or in each of many, as a step of a run.
+
+    runs/NAME/training/LABEL/   model/, model-STAGE/, log.jsonl, findings.jsonl, checkpoints/
+
+`prepare` reads the data, the processor and the configuration and refuses what cannot work, before any weights are loaded.
+`train` is what each process runs; the first one writes. A checkpoint goes on with the same settings, data and package versions
+only, but on any number of processes: how a step is shared out (`settings.execution`) is no part of what it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from vr1kit.data import Example, Part, curate, to_dataset
+from vr1kit.filters import Limits, find_reasons
+from vr1kit.formats.readers import open_dataset
+from vr1kit.records import DetectionSet
+from vr1kit.runs import CHECKPOINTS, Step, open_run, read_json
+from vr1kit.safekeeping.files import digest, file_hash, to_jsonable
+from vr1kit.safekeeping.provenance import describe_machine
+from vr1kit.scale.checks import Refused, check_batch, check_lengths, check_memory, check_packages, check_versions, find_gpu
+from vr1kit.scale.model_profiles import ModelProfile
+from vr1kit.scale.plan import GB, GPUS, Gpu, Lengths, Plan, estimate
+from vr1kit.settings import Execution, GrpoSettings, SftSettings
+
+VERSIONS = ("torch", "transformers", "trl", "peft", "accelerate")  # whose change can change what a checkpoint means
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: a profile, and what differs from it."""
+
+    profile: ModelProfile
+    model: str
+    data: Path
+    split: str | None = None
+    method: str = "grpo"  # or sft
+    family: str | None = None
+    revision: str | None = None
+    settings: GrpoSettings | SftSettings = GrpoSettings()
+    run: str = "models"
+    label: str = ""
+
+    @property
+    def step_name(self) -> str:
+        return f"training/{self.label or f'{self.profile.name}-{self.method}'}"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request whose parts fit together."""
+
+    request: Request
+    examples: Sequence[Example]
+    root: Path  # image paths are below it
+    lengths: Lengths  # as measured on the data
+    plan: Plan | None  # None on a CPU
+    step: Step
+
+
+def change_settings(settings: GrpoSettings | SftSettings, changes: Mapping[str, Any]) -> GrpoSettings | SftSettings:
+    """Settings with some fields changed; `execution.NAME` reaches how they are run. Raises ValueError for an unknown name."""
+    mine, how = {}, {}
+    for name, value in changes.items():
+        target, known = (how, fields(Execution)) if name.startswith("execution.") else (mine, fields(settings))
+        short = name.removeprefix("execution.")
+        if short not in (names := [f.name for f in known]):
+            raise ValueError(f"there is no setting '{name}'; there are: {', '.join(names)}")
+        target[short] = tuple(value) if isinstance(value, list) else value
+    return replace(settings, **mine, **({"execution": replace(settings.execution, **how)} if how else {}))
+
+
+def choose_examples(data: DetectionSet, wanted: int, seed: int) -> list[Example]:
+    """At most so many examples, each picture once; labels that are phrases are asked for one at a time."""
+    usable = sum(not find_reasons(record, Limits(), data.phrases) for record in data.records)
+    if not usable:
+        raise Refused(f"{data.annotations}: no picture has 1 to {Limits().max_instances} objects with sides of 4 px; give others")
+    task = "grounding" if data.phrases else "detection"
+    return curate({data.name: data}, [Part("all", (data.name,), task, min(usable, wanted))], seed)[0]
+
+
+def prepare(request: Request, processes: int) -> Prepared:
+    """Read data, processor and configuration; refuse what cannot work. Loads no weights."""
+    from vr1kit.models import load_policy
+
+    s = request.settings
+    check_packages(s.execution)
+    if isinstance(s, GrpoSettings):
+        check_batch(s, processes)
+        wanted = s.steps * s.prompts_per_step
+    else:
+        wanted = 10**9
+    policy = load_policy(request.model, revision=request.revision, family=request.family, bound_pixels=bool(request.profile.shape),
+                         weights=False)  # fmt: skip
+    data = open_dataset(request.data, request.split)
+    examples = [replace(e, prompt=policy.family.reword(e.prompt)) for e in choose_examples(data, wanted, s.seed)]
+    lengths = measure_lengths(policy, examples, s)
+    root = Path(os.path.commonpath([e.record.image_path.resolve().parent for e in examples]))
+    examples = [replace(e, record=replace(e.record, image_path=e.record.image_path.resolve())) for e in examples]
+    plan = None
+    if (found := find_gpu()) and isinstance(s, GrpoSettings):
+        plan = plan_profile(replace(request.profile, settings=s, lengths=lengths), found[1], processes, policy.config)
+        check_memory(plan, found[1], request.profile.name)
+    config = {
+        "model": request.model, "revision": request.revision, "family": request.family, "method": request.method, "seed": s.seed,
+        "dtype": request.profile.dtype, "quantize": request.profile.quantize,
+        "settings": {k: v for k, v in asdict(s).items() if k != "execution"},
+        "versions": {name: version for name, version in describe_machine()["packages"].items() if name in VERSIONS},
+    }  # fmt: skip
+    inputs = {
+        "data": digest([[e.record.image_path.name, e.prompt, e.labels, e.boxes_xyxy_px.tolist()] for e in examples]),
+        "model": _describe_weights(Path(request.model)),
+    }
+    step = open_run(request.run).step(request.step_name, to_jsonable(config), inputs, code=[])
+    refuse_mixed(step)
+    return Prepared(request, examples, root, lengths, plan, step)
+
+
+def measure_lengths(policy, examples: Sequence[Example], settings: GrpoSettings | SftSettings) -> Lengths:
+    """Tokens of the longest question, answer and picture of the data; refuses what does not fit."""
+    count = lambda text: len(policy.tokenizer(text)["input_ids"])  # noqa: E731
+    chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": ""}]}]
+    around = count(policy.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
+    pictures: dict[str, int] = {}
+    answers = []
+    for e in examples:
+        tokens = policy.count_image_tokens(e.record.width, e.record.height)
+        pictures[e.prompt] = max(pictures.get(e.prompt, 0), tokens)
+        boxes, _ = policy.write_boxes(e.boxes_xyxy_px, e.record.width, e.record.height)
+        answers.append(policy.family.write(boxes, e.labels))
+    limit = settings if isinstance(settings, GrpoSettings) else GrpoSettings(max_completion_length=max(map(count, answers)) + 1)
+    context = policy.config.get_text_config().max_position_embeddings
+    prompt, _ = check_lengths(limit, answers, {text: n + around for text, n in pictures.items()}, count, context)
+    return Lengths(prompt, limit.max_completion_length, max(pictures.values()))
+
+
+def plan_profile(profile: ModelProfile, gpu: Gpu, processes: int, config=None) -> Plan:
+    """The plan of a profile on some hardware; config is the model's own where it is at hand."""
+    from vr1kit.scale.shapes import build_config, count_parameters
+
+    config = config or build_config(profile.shape)
+    return estimate(
+        config, count_parameters(config), profile.settings, profile.lengths, dtype=profile.dtype, quantize=profile.quantize,
+        sharding=profile.sharding if processes > 1 else "none", processes=processes, gpu=gpu,
+    )  # fmt: skip
+
+
+def describe_plan(profile: ModelProfile, plan: Plan, gpu_name: str, gpu: Gpu, processes: int) -> list[str]:
+    """`vr1kit plan`'s lines."""
+    s, width = profile.settings, max(map(len, plan.memory))
+    hours = s.steps * plan.step_seconds / 3600
+    lines = [
+        f"{profile.name}: {profile.purpose}",
+        f"  command   {profile.command}",
+        f"  aims at   {profile.aims_at}",
+        f"  hardware  {processes} x {gpu_name}, {gpu.memory / GB:.0f} GB each; sharding {profile.sharding if processes > 1 else 'none'}",
+        f"  steps     {s.steps} of {s.prompts_per_step} prompts x {s.num_generations} answers, at most {plan.tokens_per_step:,} tokens each",
+        f"  time      {plan.step_seconds:.0f} s a step ({', '.join(f'{k} {v:.0f}' for k, v in plan.seconds.items())}), {hours:.1f} h in all",
+        "  memory of one GPU, GB:",
+    ]
+    lines += [f"    {name:<{width}}  {value / GB:6.2f}" for name, value in plan.memory.items()]
+    fits = "fits" if plan.peak <= gpu.memory else "does NOT fit"
+    lines.append(f"    {'peak':<{width}}  {plan.peak / GB:6.2f}   {fits}")
+    return [*lines, "  an estimate (`vr1kit/scale/plan.py` says how); not measured on a GPU"]
+
+
+def choose_hardware(profile: ModelProfile, gpu: str | None) -> tuple[str, Gpu]:
+    """The GPU to plan for: one by name, else the profile's. Raises ValueError."""
+    name = gpu or profile.gpu
+    if name not in GPUS:
+        what = f"GPU '{name}' is not known" if name else f"profile '{profile.name}' runs on a CPU, there is nothing to plan"
+        raise ValueError(f"{what}; GPUs are {', '.join(GPUS)}")
+    return name, GPUS[name]
+
+
+def _describe_weights(folder: Path) -> str:
+    """What identifies a checkpoint on disk without reading all of it; a hub model is named by the config already."""
+    if not folder.is_dir():
+        return "hub"
+    sizes = [[f.name, f.stat().st_size] for f in sorted(folder.glob("*.safetensors"))]
+    return digest([sizes, file_hash(folder / "config.json")])
+
+
+def refuse_mixed(step: Step) -> None:
+    """An interrupted attempt with checkpoints goes on with the same settings, data and versions, or not at all."""
+    if not (step.has("attempt.json") and any((step.path / CHECKPOINTS).glob("checkpoint-*"))):
+        return
+    then, now = read_json(step.path / "attempt.json"), step.request()
+    check_versions(then["config"]["versions"], now["config"]["versions"], str(step.path / CHECKPOINTS))
+    old, new = {**then["config"], **then["config"]["settings"]}, {**now["config"], **now["config"]["settings"]}
+    changed = [f"{k} {old.get(k)} then, {new[k]} now" for k in new if k not in ("settings", "versions") and old.get(k) != new[k]]
+    changed += [f"other {k}" for k in now["inputs"] if now["inputs"][k] != then["inputs"].get(k)]
+    if changed:
+        where = step.path / CHECKPOINTS
+        raise Refused(
+            f"the checkpoint in {where} was made with {', '.join(changed)}; ask for the same, name another --label, or delete it"
+        )
+
+
+def train(prepared: Prepared, show: bool = True) -> Step:
+    """Train in this process, alone or as one of many. Found again if it is done."""
+    import torch
+    from accelerate import PartialState
+
+    from vr1kit.models import load_policy
+
+    request, step, s = prepared.request, prepared.step, prepared.request.settings
+    state = PartialState(cpu=not torch.cuda.is_available())
+    if step.state() == "done":
+        return step
+    state.wait_for_everyone()  # all have looked before the first one writes
+    if state.is_main_process and step.begin():
+        last = max((int(c.name.split("-")[-1]) for c in (step.path / CHECKPOINTS).glob("checkpoint-*")), default=0)
+        step.trim_log(lambda row: row["step"] <= last)
+    state.wait_for_everyone()
+    p = request.profile
+    policy = load_policy(request.model, dtype=p.dtype, revision=request.revision, family=request.family, quantize=p.quantize,
+                         bound_pixels=bool(p.shape))  # fmt: skip
+    dataset = to_dataset(prepared.examples, policy.write_boxes, prepared.root)
+    if request.method == "sft":
+        from vr1kit.sft import train_sft as run
+    else:
+        from vr1kit.grpo import train_grpo as run
+    run(policy, dataset, prepared.root, s, step.path, step.append_log, show, save_to=step.path / "model")
+    if state.is_main_process:
+        rows = step.read_log()
+        step.finish(
+            {"steps": rows[-1]["step"], "processes": state.num_processes, **{k: v for k, v in rows[-1].items() if k != "step"}}
+        )
+    state.wait_for_everyone()
+    return step

@@ -1,0 +1,1 @@
+"""The embedded default: what its pictures are drawn from, its tiny policy, and how that was taught."""
