@@ -104,6 +104,8 @@ def test_other_code_is_accepted_where_that_is_asked_for_and_nothing_else_is(pack
     (package / "rewards.py").write_text("def f(x):\n    return 2 * x\n")
     monkeypatch.setenv("VR1KIT_ACCEPT_CODE", "1")
     assert (step.state(), step.why()) == ("done", "done by other code, and accepted")
+    after = open_run("demo").step("after", {}, {"train": step})
+    assert not after.request()["inputs"]["train"]["hash"].startswith("pending"), "what follows takes it as it is"
     assert open_run("demo").step("train", {**CONFIG, "beta": 2}).state() == "stale"
     (step.path / "result.json").unlink()
     assert step.why() == "artefact result.json is missing"

@@ -127,10 +127,14 @@ class Run:
         step = Step(self, name, to_jsonable(config), dict(inputs or {}), None if code is None else tuple(code))
         if self.frozen and not step.has(MANIFEST):
             raise RunError(f"run '{self.name}' is frozen and has no step '{name}': use another run name, e.g. 'tiny'")
-        if trace := os.environ.get("VR1KIT_TRACE"):  # set by vr1kit.reproduce: which steps does a notebook use?
+        self.trace(name)
+        return step
+
+    def trace(self, name: str) -> None:
+        """Note that a step is used, for `vr1kit.reproduce`, which asks every notebook by the environment variable VR1KIT_TRACE."""
+        if trace := os.environ.get("VR1KIT_TRACE"):
             with open(trace, "a", encoding="utf-8") as file:
                 file.write(json.dumps([self.name, name]) + "\n")
-        return step
 
     def step_names(self) -> list[str]:
         """Every step that has been begun, whatever became of it."""
@@ -194,8 +198,9 @@ class Step:
     def output_hash(self) -> str:
         """Hash of what the step made (log and provenance aside), or of what it will be made from."""
         if self.has(MANIFEST):
-            manifest = read_manifest(self.path)
-            if self.run.frozen or manifest["fingerprint"] == self.fingerprint:
+            manifest, request = read_manifest(self.path), self.request()
+            accepted = os.environ.get(ACCEPT_CODE) and all(manifest[k] == request[k] for k in ("config", "inputs"))
+            if self.run.frozen or accepted or manifest["fingerprint"] == self.fingerprint:
                 return results_hash(manifest)
         return f"pending:{self.fingerprint}"
 

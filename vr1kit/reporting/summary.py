@@ -3,6 +3,7 @@
     runs/NAME/results/main.csv        base_policy, seed, policy, suite, metric, value, n_images: means over a suite's sets
     runs/NAME/results/domains.csv     the same for every single set, in a further column `set`
     runs/NAME/results/intervals.csv   95 % intervals of means over seeds, and of paired differences and ratios
+    runs/NAME/results/errors.csv      what was wrong with the answers in-domain, by kind (`measures.errors`)
     runs/NAME/ablations/ablations.csv
     runs/NAME/sweeps/sweeps.csv       hyper-parameters tried on the validation split
     runs/NAME/figures/                PNG and PDF
@@ -21,7 +22,9 @@ import numpy as np
 
 from vr1kit import __version__
 from vr1kit.jobs import ABLATIONS, Job, list_ablations, list_jobs, list_sweeps
+from vr1kit.measures.errors import FOUND, describe_errors, find_errors
 from vr1kit.measures.intervals import LEVEL, RESAMPLES, Matches, bootstrap_suite, draw_weights, interval
+from vr1kit.measures.outcomes import find_outcomes
 from vr1kit.profiles import domains_of, get_profile
 from vr1kit.reporting.tables import main_table as main_table_of
 from vr1kit.reporting.tables import read_paper, to_csv, to_html, to_latex, to_markdown
@@ -29,7 +32,8 @@ from vr1kit.results import SUITE_NAMES, Results, policy_name
 from vr1kit.runs import Step, open_run, project_root, read_csv, read_json
 from vr1kit.safekeeping import provenance
 from vr1kit.safekeeping.files import write_text_atomic
-from vr1kit.study import MAIN_COLUMNS, collect_rows, draw_data, evaluate_policy, main_table
+from vr1kit.scenes import TOYBOX
+from vr1kit.study import MAIN_COLUMNS, collect_rows, draw_data, evaluate_policy, main_table, read_split
 
 DETECTION_SUITES = ("in_domain", "shifted13", "unseen4")
 METRICS = ("AP", "AP50", "AP75", "AR100")
@@ -37,6 +41,7 @@ COMPARED = ("AP", "accuracy")  # metrics of which differences and ratios are tak
 REFERENCES = ("base", "sft", "sft_equal_compute")  # what the other policies are compared with
 DOMAIN_COLUMNS = (*MAIN_COLUMNS[:4], "set", *MAIN_COLUMNS[4:])
 INTERVAL_COLUMNS = ("base_policy", "suite", "metric", "policy", "kind", "against", "value", "low", "high")
+ERROR_COLUMNS = ("base_policy", "seed", "policy", "set", "kind", "count", "dAP", "objects", "detections")
 ABLATION_COLUMNS = ("ablation", "paper_table", *(c for c in MAIN_COLUMNS if c != "policy"))
 SWEEP_COLUMNS = ("base_policy", "policy", "credit", "epochs", "learning_rate", "in_domain_AP", "shifted13_AP", "chosen")
 
@@ -74,8 +79,26 @@ def write_results(run: str, profile: str) -> Step:
     sets = [r for r in rows if r["set"] != "mean"]
     step.write_csv("domains.csv", [{c: r[c] for c in DOMAIN_COLUMNS} for r in sets], DOMAIN_COLUMNS)
     step.write_csv("intervals.csv", _find_intervals(run, profile, jobs, evaluations, rows), INTERVAL_COLUMNS)
+    step.write_csv("errors.csv", list(_find_errors(run, profile, jobs, evaluations)), ERROR_COLUMNS)
     step.finish({"policies": len(jobs), "rows": len(rows)})
     return step
+
+
+def _find_errors(run: str, profile: str, jobs: Sequence[Job], evaluations: Mapping[str, Step]) -> Iterator[dict]:
+    """Errors of every policy on the in-domain test pictures, from the answers that were kept."""
+    from vr1kit.evaluate import to_detections
+    from vr1kit.models import POLICIES, load_policy
+
+    data = read_split(run, profile, "test")[TOYBOX.name]
+    readers = {base: load_policy(POLICIES / base, weights=False) for base in get_profile(profile).base_policies}
+    for job in jobs:
+        lines = (evaluations[job.name].path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+        answers = {row["image_id"]: row["answer"] for row in map(json.loads, lines) if row["set"] == data.name}
+        detections, _ = to_detections(readers[job.base], data, [answers[record.image_id] for record in data.records])
+        errors = find_errors(find_outcomes(data.annotations, detections, [FOUND]))
+        for row in describe_errors(errors):
+            place = {"base_policy": job.base, "seed": job.seed, "policy": job.policy, "set": data.name}
+            yield {**place, **{c: row[c] for c in ERROR_COLUMNS[4:]}}
 
 
 def _find_intervals(
@@ -229,7 +252,8 @@ def widen(rows: Sequence[Mapping], suite: str) -> list[dict]:
 def find_step(run: str, name: str) -> Step:
     """A step as it was made, counted among those that the asking notebook used."""
     found = open_run(run).find(name)
-    return found.run.step(name, found.config, found.inputs, found.code_of)
+    found.run.trace(name)
+    return found
 
 
 def read_rows(run: str, step: str, file_name: str) -> list[dict]:
