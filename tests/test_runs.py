@@ -99,14 +99,14 @@ def test_code_can_be_narrowed_to_a_module_and_what_it_imports(package):
     assert step.why() == "code changed since: rewards"
 
 
-def test_other_code_is_accepted_where_that_is_asked_for_and_nothing_else_is(package, monkeypatch):
-    step = make()
+def test_what_is_finished_stays_as_it_is_where_that_is_asked_for(package, monkeypatch):
+    make()
     (package / "rewards.py").write_text("def f(x):\n    return 2 * x\n")
-    monkeypatch.setenv("VR1KIT_ACCEPT_CODE", "1")
-    assert (step.state(), step.why()) == ("done", "done by other code, and accepted")
+    monkeypatch.setenv("VR1KIT_AS_IS", "1")
+    step = open_run("demo").step("train", {**CONFIG, "beta": 2}, {"data": "abc"})
+    assert (step.state(), step.why()) == ("done", "done, taken as it is")
     after = open_run("demo").step("after", {}, {"train": step})
     assert not after.request()["inputs"]["train"]["hash"].startswith("pending"), "what follows takes it as it is"
-    assert open_run("demo").step("train", {**CONFIG, "beta": 2}).state() == "stale"
     (step.path / "result.json").unlink()
     assert step.why() == "artefact result.json is missing"
 

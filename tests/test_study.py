@@ -43,7 +43,8 @@ def test_policies_differ_in_what_their_names_say():
         resolve(Job("mixed", 0, "vision_r1_object"), p).credit == resolve(Job("mixed", 0, "sft_vision_r1"), p).credit == "object"
     )
     sft, equal = resolve(Job("mixed", 1, "sft"), p), resolve(Job("mixed", 1, "sft_equal_compute"), p)
-    assert equal == replace(sft, epochs=p.sft_equal_epochs) and sft.seed == 1
+    assert equal.epochs > 1 == sft.epochs and equal == replace(sft, epochs=equal.epochs, learning_rate=equal.learning_rate)
+    assert sft.seed == 1
     assert count_steps(Job("mixed", 0, "sft"), p) == -(-p.mix.total // sft.batch)
     assert ABLATIONS["precision_only"][1]["reward_weights"] == (0.0, 0.0, 1.0)
 
@@ -113,11 +114,11 @@ def test_a_finished_run_is_published_small_and_frozen(finished, runs):
 
 @pytest.mark.slow
 def test_the_table_of_sweeps_has_what_was_tried_so_far(finished, runs):
-    tried = [j for j in list_sweeps("smoke") if j.name.endswith("sft-epochs_1-learning_rate_0.0003") and j.base == "mixed"]
+    tried = [j for j in list_sweeps("smoke") if j.name.endswith("sft-epochs_1-learning_rate_0.002") and j.base == "mixed"]
     run_jobs("a", "smoke", tried, split="val")
     rows = read_csv(write_sweeps("a", "smoke").path / "sweeps.csv")
     assert [(r["base_policy"], r["policy"]) for r in rows] == [("mixed", "base"), ("converged", "base"), ("mixed", "sft")]
-    assert rows[2]["learning_rate"] == 3e-4 and rows[2]["chosen"] in (True, "True") and 0 <= rows[2]["in_domain_AP"] <= 100
+    assert rows[2]["learning_rate"] == 2e-3 and rows[2]["chosen"] in (True, "True") and 0 <= rows[2]["in_domain_AP"] <= 100
 
 
 @pytest.mark.slow

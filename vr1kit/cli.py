@@ -111,20 +111,20 @@ The same command continues an interrupted study; done jobs are found, not repeat
         "--part", choices=parts, action="append", help="only this part; may be repeated (default: all but sweeps)"
     )
     parser.add_argument("--only", metavar="POLICY", help="only this policy, without the tables, e.g. mixed-seed0-sft")
-    parser.add_argument("--accept-code", action="store_true", help="what is finished stays, though code changed since")
+    parser.add_argument("--as-is", action="store_true", help="what is finished stays, though settings or code changed since")
 
 
 def run_study(arguments: argparse.Namespace) -> int:
     from vr1kit.jobs import list_ablations, list_jobs, list_sweeps
     from vr1kit.profiles import get_profile
     from vr1kit.reporting.summary import write_ablations, write_results, write_sweeps
-    from vr1kit.runs import ACCEPT_CODE, open_run
+    from vr1kit.runs import AS_IS, open_run
     from vr1kit.study import collect_gallery
     from vr1kit.workers import run_jobs
 
     run, name = arguments.run, arguments.profile
-    if arguments.accept_code:
-        os.environ[ACCEPT_CODE] = "1"  # for the workers, too
+    if arguments.as_is:
+        os.environ[AS_IS] = "1"  # for the workers, too
     profile, parts = get_profile(name), arguments.part or ["policies", "gallery", "ablations"]
     only = [job for job in list_jobs(name) if job.name == arguments.only]
     if arguments.only and not only:

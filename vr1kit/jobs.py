@@ -33,15 +33,16 @@ def resolve(job: Job, profile: Profile) -> GrpoSettings | SftSettings | None:
     if job.settings is not None:
         return replace(job.settings, seed=job.seed)
 
-    sft = replace(profile.sft.get(job.base, SftSettings()), seed=job.seed)
+    def sft(policy: str) -> SftSettings:
+        return replace(profile.sft.get((job.base, policy), SftSettings()), seed=job.seed)
 
     def grpo(credit: str) -> GrpoSettings:
         return replace(profile.grpo.get((job.base, credit), GrpoSettings(credit=credit)), seed=job.seed)
 
     table = {
         "base": None,
-        "sft": sft,
-        "sft_equal_compute": replace(sft, epochs=profile.sft_equal_epochs),
+        "sft": sft("sft"),
+        "sft_equal_compute": sft("sft_equal_compute"),
         "vision_r1": grpo("completion"),
         "vision_r1_object": grpo("object"),
         "sft_vision_r1": grpo("object"),
@@ -114,7 +115,7 @@ def list_ablations(profile: str, base: str = "mixed") -> list[Job]:
 
 #: Hyper-parameters tried on the validation split, for baseline and method alike; the best are profiles.LEARNING_RATES.
 SWEEPS = {
-    ("mixed", "sft"): {"epochs": (1.0, 7.0), "learning_rate": (1e-4, 3e-4, 1e-3)},
+    ("mixed", "sft"): {"epochs": (1.0, 7.0), "learning_rate": (1e-4, 3e-4, 1e-3, 2e-3, 4e-3)},
     ("mixed", "vision_r1"): {"credit": ("completion", "object"), "learning_rate": (1e-4, 3e-4, 5e-4, 1e-3)},
     ("converged", "sft"): {"epochs": (1.0, 7.0), "learning_rate": (1e-5, 3e-5, 1e-4, 3e-4)},
     ("converged", "vision_r1"): {"credit": ("completion", "object"), "learning_rate": (1e-5, 3e-5, 1e-4, 3e-4)},
@@ -126,7 +127,7 @@ def list_sweeps(profile: str) -> list[Job]:
     p = get_profile(profile)
     jobs = []
     for (base, policy), grid in SWEEPS.items():
-        start = p.sft[base] if policy == "sft" else p.grpo[base, "completion"]
+        start = p.sft[base, "sft"] if policy == "sft" else p.grpo[base, "completion"]
         for values in itertools.product(*grid.values()):
             changes = dict(zip(grid, values, strict=True))
             tag = f"sweep-{policy}-" + "-".join(f"{k}_{v:g}" if isinstance(v, float) else f"{k}_{v}" for k, v in changes.items())

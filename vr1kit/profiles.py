@@ -43,16 +43,22 @@ class Mix:
         return self.detection + self.other_domains + self.referring
 
 
-#: Chosen on the validation split (`vr1kit study --part sweeps`): for each base policy, of SFT and of Vision-R1 with either credit.
+#: Chosen on the validation split (`vr1kit study --part sweeps`): for each base policy, of SFT for one epoch and for as long as
+#: Vision-R1 takes, and of Vision-R1 with either credit.
 LEARNING_RATES = {
-    "mixed": {"sft": 3e-4, "completion": 3e-4, "object": 5e-4},
-    "converged": {"sft": 3e-5, "completion": 1e-5, "object": 1e-5},
+    "mixed": {"sft": 2e-3, "sft_equal_compute": 1e-3, "completion": 3e-4, "object": 5e-4},
+    "converged": {"sft": 3e-5, "sft_equal_compute": 3e-5, "completion": 1e-5, "object": 1e-5},
 }
 
 
-def plan_sft() -> dict[str, SftSettings]:
-    """Settings of SFT by base policy."""
-    return {base: SftSettings(learning_rate=rates["sft"]) for base, rates in LEARNING_RATES.items()}
+def plan_sft(equal_epochs: float) -> dict[tuple[str, str], SftSettings]:
+    """Settings of SFT by base policy and policy: one epoch, and as many epochs as take Vision-R1's time (measured; notebook 04)."""
+    epochs = {"sft": 1.0, "sft_equal_compute": equal_epochs}
+    return {
+        (base, policy): SftSettings(epochs=n, learning_rate=rates[policy])
+        for base, rates in LEARNING_RATES.items()
+        for policy, n in epochs.items()
+    }
 
 
 def plan_grpo(steps: int, **changes) -> dict[tuple[str, str], GrpoSettings]:
@@ -73,8 +79,7 @@ class Profile:
     policies: tuple[str, ...] = POLICIES
     pictures: Pictures = Pictures()
     mix: Mix = Mix()
-    sft: Mapping[str, SftSettings] = field(default_factory=plan_sft)  # by base policy
-    sft_equal_epochs: float = 4.7  # as many epochs as take Vision-R1's time (measured; see notebook 04)
+    sft: Mapping[tuple[str, str], SftSettings] = field(default_factory=lambda: plan_sft(4.7))  # by base policy and policy
     grpo: Mapping[tuple[str, str], GrpoSettings] = field(default_factory=lambda: plan_grpo(100))  # by base policy and credit
     ablation_seeds: tuple[int, ...] = (0,)
     ablations: tuple[str, ...] = ("all_rewards", "precision_only", "precision_recall")  # of jobs.ABLATIONS; (): every one
@@ -94,12 +99,12 @@ PROFILES: dict[str, Profile] = {
         TINY,
         replace(
             TINY, name="published", purpose="what runs/published holds: three seeds, half as many steps again; an hour and a half",
-            seeds=(0, 1, 2), grpo=plan_grpo(150), sft_equal_epochs=7.0,
+            seeds=(0, 1, 2), grpo=plan_grpo(150), sft=plan_sft(7.0),
             ablations=(*TINY.ablations, "step_0", "step_1", "object_credit", "object_without_choices"),
         ),
         replace(
             TINY, name="smoke", purpose="one minute, to see that all parts fit; its numbers mean nothing",
-            pictures=Pictures((40, 2), (8, 1), (12, 2, 2), 12), mix=Mix(12, 13, 7), ablation_steps=2, ablations=("all_rewards",), sft_equal_epochs=2.0,
+            pictures=Pictures((40, 2), (8, 1), (12, 2, 2), 12), mix=Mix(12, 13, 7), ablation_steps=2, ablations=("all_rewards",), sft=plan_sft(2.0),
             grpo=plan_grpo(4, prompts_per_step=4, num_generations=4, save_steps=2),
             minutes=dict.fromkeys(TINY.minutes, 0.5),
         ),

@@ -13,7 +13,7 @@ A *run* is one folder under `runs/`. A *step* is one folder in it, made by one c
 1. A step is done because its manifest says so; the manifest is written last and atomically, so a killed
    process never leaves half a result that looks whole.
 2. It is stale when its config, its inputs, the package's code or its own files have changed. Where the environment variable
-   VR1KIT_ACCEPT_CODE is set, other code alone does not make it stale; its record still names the code that made it.
+   VR1KIT_AS_IS is set, only its own files count: what is finished stays, and its record still says what made it.
 3. An interrupted attempt keeps `checkpoints/` and `log.jsonl` only if the next attempt asks for the same.
 4. A folder holding a file `FROZEN` (such as runs/published) is read-only: its results are taken as they are.
 5. A step is locked from `begin` until `finish` or the end of the process; another process is told who holds it.
@@ -68,7 +68,7 @@ __all__ = ["Run", "RunError", "Step", "open_run", "project_root", "read_csv", "r
            "write_csv_atomic", "write_json_atomic"]  # fmt: skip
 
 LOCKS = ".locks"
-ACCEPT_CODE = "VR1KIT_ACCEPT_CODE"
+AS_IS = "VR1KIT_AS_IS"
 LOCK_WAIT = 25.0  # s: a killed run's workers may still be saving (interruption.GRACE)
 NAME_RULE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -198,9 +198,8 @@ class Step:
     def output_hash(self) -> str:
         """Hash of what the step made (log and provenance aside), or of what it will be made from."""
         if self.has(MANIFEST):
-            manifest, request = read_manifest(self.path), self.request()
-            accepted = os.environ.get(ACCEPT_CODE) and all(manifest[k] == request[k] for k in ("config", "inputs"))
-            if self.run.frozen or accepted or manifest["fingerprint"] == self.fingerprint:
+            manifest = read_manifest(self.path)
+            if self.run.frozen or os.environ.get(AS_IS) or manifest["fingerprint"] == self.fingerprint:
                 return results_hash(manifest)
         return f"pending:{self.fingerprint}"
 
@@ -224,26 +223,30 @@ class Step:
             raise
         except RunError:
             return "stale", "its manifest.json is damaged"
-        request = self.request()
-        if changes := list_changes(manifest["config"], request["config"]):
-            return "stale", "config changed: " + shorten(changes)
-        for key in sorted(set(manifest["inputs"]) | set(request["inputs"])):
-            old, new = manifest["inputs"].get(key), request["inputs"].get(key)
-            if old is None or new is None:
-                return "stale", f"input {key} was {'added' if old is None else 'dropped'}"
-            if old["hash"] != new["hash"]:
-                return "stale", f"input {key} changed"
-        other_code = manifest["code"] != request["code"]
-        if other_code and not os.environ.get(ACCEPT_CODE):
-            names = sorted(name for name, _ in set(manifest["code"].items()) ^ set(request["code"].items()))
-            return "stale", "code changed since: " + shorten(list(dict.fromkeys(names)))
+        as_is = bool(os.environ.get(AS_IS))
+        if why := self._why_otherwise(manifest) if not as_is else "":
+            return "stale", why
         for name, item in manifest["artefacts"].items():
             path = self.path / name
             if not path.is_file():
                 return "stale", f"artefact {name} is missing"
             if path.stat().st_size != item["size"] or file_hash(path) != item["sha256"]:
                 return "stale", f"artefact {name} was altered"
-        return "done", "done by other code, and accepted" if other_code else "done and unchanged"
+        return "done", "done, taken as it is" if as_is else "done and unchanged"
+
+    def _why_otherwise(self, manifest: Mapping[str, Any]) -> str:
+        """What this step is asked for that the finished one was not made with; "" if nothing."""
+        request = self.request()
+        if changes := list_changes(manifest["config"], request["config"]):
+            return "config changed: " + shorten(changes)
+        for key in sorted(set(manifest["inputs"]) | set(request["inputs"])):
+            old, new = manifest["inputs"].get(key), request["inputs"].get(key)
+            if old is None or new is None:
+                return f"input {key} was {'added' if old is None else 'dropped'}"
+            if old["hash"] != new["hash"]:
+                return f"input {key} changed"
+        names = sorted(name for name, _ in set(manifest["code"].items()) ^ set(request["code"].items()))
+        return "code changed since: " + shorten(list(dict.fromkeys(names))) if names else ""
 
     def _why_missing(self) -> str:
         if not self.has(ATTEMPT):

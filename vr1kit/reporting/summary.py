@@ -33,6 +33,7 @@ from vr1kit.runs import Step, open_run, project_root, read_csv, read_json
 from vr1kit.safekeeping import provenance
 from vr1kit.safekeeping.files import write_text_atomic
 from vr1kit.scenes import TOYBOX
+from vr1kit.settings import SftSettings
 from vr1kit.study import MAIN_COLUMNS, collect_rows, draw_data, evaluate_policy, main_table, read_split
 
 DETECTION_SUITES = ("in_domain", "shifted13", "unseen4")
@@ -210,6 +211,11 @@ def write_ablations(run: str, profile: str) -> Step:
     return step
 
 
+def which_sft(settings: SftSettings | None) -> str:
+    """Whose learning rate a sweep's SFT is about: that of one epoch, or that of as much compute as Vision-R1 takes."""
+    return "sft" if settings is None or settings.epochs == 1 else "sft_equal_compute"
+
+
 def write_sweeps(run: str, profile: str) -> Step:
     """sweeps.csv: the bases and whatever of `list_sweeps` has been tried so far, on the validation split; `chosen`: the profile's."""
     p, made = get_profile(profile), set(open_run(run).step_names())
@@ -223,7 +229,7 @@ def write_sweeps(run: str, profile: str) -> Step:
     rows = []
     for job in jobs:
         settings, credit = job.settings, getattr(job.settings, "credit", None)
-        of_profile = p.grpo[job.base, credit] if credit else p.sft[job.base]
+        of_profile = p.grpo[job.base, credit] if credit else p.sft[job.base, which_sft(settings)]
         row = {
             "base_policy": job.base,
             "policy": job.policy,
