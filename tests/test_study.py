@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from vr1kit.jobs import ABLATIONS, Job, count_steps, list_ablations, list_jobs, list_sweeps, resolve
+from vr1kit.annotators import ANNOTATORS
+from vr1kit.jobs import ABLATIONS, Job, count_steps, list_ablations, list_annotated, list_jobs, list_sweeps, resolve
 from vr1kit.profiles import POLICIES, PROFILES, SHIFTED_NAMES, SPLITS, UNSEEN_NAMES, get_profile
 from vr1kit.publish import publish
 from vr1kit.reporting.summary import write_sweeps
@@ -119,6 +120,17 @@ def test_the_table_of_sweeps_has_what_was_tried_so_far(finished, runs):
     rows = read_csv(write_sweeps("a", "smoke").path / "sweeps.csv")
     assert [(r["base_policy"], r["policy"]) for r in rows] == [("mixed", "base"), ("converged", "base"), ("mixed", "sft")]
     assert rows[2]["learning_rate"] == 2e-3 and rows[2]["chosen"] in (True, "True") and 0 <= rows[2]["in_domain_AP"] <= 100
+
+
+def test_the_same_method_learns_something_else_from_another_annotator(finished):
+    jobs = {job.tag: job for job in list_annotated("smoke")}
+    assert len(jobs) == 9 and {job.annotator for job in jobs.values()} == set(ANNOTATORS)
+    step, truth = (
+        train_policy("a", "smoke", jobs["annotator-unsorted-sft"], False),
+        open_run("a").find("policies/mixed-seed0-sft"),
+    )
+    assert step.config["annotator"] == "unsorted" and "annotator" not in truth.config
+    assert step.read_log()[0]["loss"] > truth.read_log()[0]["loss"], "the order that the base policy knows is easier to imitate"
 
 
 @pytest.mark.slow

@@ -106,18 +106,18 @@ examples:
 The same command continues an interrupted study; done jobs are found, not repeated.""")  # fmt: skip
     parser.add_argument("--run", default="full", metavar="NAME", help="folder under runs/ (default: full)")
     parser.add_argument("--profile", default="published", help="see `vr1kit profiles` (default: published)")
-    parts = ("policies", "ablations", "sweeps", "gallery")
+    parts = ("policies", "ablations", "annotators", "sweeps", "gallery")
     parser.add_argument(
-        "--part", choices=parts, action="append", help="only this part; may be repeated (default: all but sweeps)"
+        "--part", choices=parts, action="append", help="only this part; may be repeated (default: policies, gallery, ablations)"
     )
     parser.add_argument("--only", metavar="POLICY", help="only this policy, without the tables, e.g. mixed-seed0-sft")
     parser.add_argument("--as-is", action="store_true", help="what is finished stays, though settings or code changed since")
 
 
 def run_study(arguments: argparse.Namespace) -> int:
-    from vr1kit.jobs import list_ablations, list_jobs, list_sweeps
+    from vr1kit.jobs import list_ablations, list_annotated, list_jobs, list_sweeps
     from vr1kit.profiles import get_profile
-    from vr1kit.reporting.summary import write_ablations, write_results, write_sweeps
+    from vr1kit.reporting.summary import write_ablations, write_annotated, write_results, write_sweeps
     from vr1kit.runs import AS_IS, open_run
     from vr1kit.study import collect_gallery
     from vr1kit.workers import run_jobs
@@ -142,6 +142,9 @@ def run_study(arguments: argparse.Namespace) -> int:
         if "ablations" in parts:
             run_jobs(run, name, list_ablations(name), split="val")
             write_ablations(run, name)
+        if "annotators" in parts:
+            run_jobs(run, name, list_annotated(name))
+            write_annotated(run, name)
         if "sweeps" in parts:
             run_jobs(run, name, list_sweeps(name), split="val")
             write_sweeps(run, name)

@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 
+from vr1kit.annotators import ANNOTATORS
 from vr1kit.baselines import BASELINES
 from vr1kit.credit import ObjectCredit
 from vr1kit.criteria import ADVANCED, BEGINNER, Criteria, Schedule, Stage, ramp, three_stage, two_stage
@@ -15,13 +16,16 @@ from vr1kit.settings import GrpoSettings, SftSettings
 
 @dataclass(frozen=True)
 class Job:
-    """One policy to train and test. `settings` overrides the profile's (ablations); `name` is its folder."""
+    """One policy to train and test. `settings` overrides the profile's (ablations), `annotator` gives the labels of the mix
+    (`vr1kit.annotators`; "" is the truth); `name` is its folder.
+    """
 
     base: str
     seed: int
     policy: str
     settings: GrpoSettings | SftSettings | None = None
     tag: str = ""
+    annotator: str = ""
 
     @property
     def name(self) -> str:
@@ -110,6 +114,17 @@ def list_ablations(profile: str, base: str = "mixed") -> list[Job]:
         Job(base, seed, "vision_r1", replace(short, **ABLATIONS[name][1]), f"ablation-{name}")
         for seed in p.ablation_seeds
         for name in p.ablations or ABLATIONS
+    ]
+
+
+def list_annotated(profile: str, base: str = "mixed") -> list[Job]:
+    """The baseline and both credits, on labels as annotators give them instead of the truth."""
+    p = get_profile(profile)
+    return [
+        Job(base, seed, policy, tag=f"annotator-{annotator}-{policy}", annotator=annotator)
+        for seed in p.ablation_seeds
+        for annotator in ANNOTATORS
+        for policy in ("vision_r1_object", "vision_r1", "sft")
     ]
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
+from vr1kit.annotators import ANNOTATORS, annotate
 from vr1kit.data import DetectionSet, Example, Part, curate, read_coco, to_dataset
 from vr1kit.jobs import Job, resolve
 from vr1kit.profiles import SHIFTED_NAMES, SPLITS, UNSEEN_NAMES, Profile, domains_of, get_profile
@@ -166,6 +167,7 @@ def train_policy(run: str, profile: str, job: Job, show: bool = True) -> Step:
         start = inputs["sft"].path / "model"
     kind = "sft" if isinstance(settings, SftSettings) else "grpo"
     config = {"base_policy": job.base, "policy": job.policy, "seed": job.seed, kind: settings.to_config()}
+    config |= {"annotator": job.annotator} if job.annotator else {}
     step = open_run(run).step(f"policies/{job.name}", config, inputs, code=[kind])
     if step.state() == "done":
         return step
@@ -175,6 +177,8 @@ def train_policy(run: str, profile: str, job: Job, show: bool = True) -> Step:
 
     resumed = step.begin(_training_bytes(start))
     dataset, root = load_from_disk(str(inputs["mix"].path / "dataset")), draw_data(run, profile).path
+    if job.annotator:
+        dataset = annotate_dataset(dataset, job.annotator, job.seed)
     policy = load_policy(start)
     if kind == "sft":
         from vr1kit.sft import train_sft as train
@@ -189,6 +193,17 @@ def train_policy(run: str, profile: str, job: Job, show: bool = True) -> Step:
     rows = step.read_log()
     step.finish({"steps": rows[-1]["step"], "train_seconds": round(time.time() - began, 1), **_last_means(rows)})
     return step
+
+
+def annotate_dataset(dataset, annotator: str, seed: int):
+    """The mix with the labels that an annotator gives; the same for every policy of a seed."""
+    rng = np.random.default_rng([seed, ANNOTATORS.index(annotator)])
+
+    def change(row: dict) -> dict:
+        boxes, labels = annotate(np.array(row["boxes_xyxy"]), row["labels"], tuple(row["size"]), annotator, rng)
+        return {"boxes_xyxy": boxes.tolist(), "labels": labels}
+
+    return dataset.map(change, load_from_cache_file=False, keep_in_memory=True)
 
 
 def _training_bytes(start: Path) -> int:

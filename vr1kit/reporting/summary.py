@@ -5,6 +5,7 @@
     runs/NAME/results/intervals.csv   95 % intervals of means over seeds, and of paired differences and ratios
     runs/NAME/results/errors.csv      what was wrong with the answers in-domain, by kind (`measures.errors`)
     runs/NAME/ablations/ablations.csv
+    runs/NAME/annotators/annotators.csv   the same methods taught by sloppy labels
     runs/NAME/sweeps/sweeps.csv       hyper-parameters tried on the validation split
     runs/NAME/figures/                PNG and PDF
 
@@ -21,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from vr1kit import __version__
-from vr1kit.jobs import ABLATIONS, Job, list_ablations, list_jobs, list_sweeps
+from vr1kit.jobs import ABLATIONS, Job, list_ablations, list_annotated, list_jobs, list_sweeps
 from vr1kit.measures.errors import FOUND, describe_errors, find_errors
 from vr1kit.measures.intervals import LEVEL, RESAMPLES, Matches, bootstrap_suite, draw_weights, interval
 from vr1kit.measures.outcomes import find_outcomes
@@ -208,6 +209,28 @@ def write_ablations(run: str, profile: str) -> Step:
             table.append({c: row[c] for c in ABLATION_COLUMNS})
     step.write_csv("ablations.csv", table, ABLATION_COLUMNS)
     step.finish({"ablations": len(jobs) - 1})
+    return step
+
+
+def write_annotated(run: str, profile: str) -> Step:
+    """annotators.csv: policies trained on the labels of sloppy annotators, and those trained on the truth beside them."""
+    jobs, p = list_annotated(profile), get_profile(profile)
+    names = {(job.base, job.seed, job.policy) for job in jobs}
+    jobs = [*(job for job in list_jobs(profile) if job.policy == "base" or (job.base, job.seed, job.policy) in names), *jobs]
+    jobs = [job for job in jobs if job.base in {base for base, *_ in names}]
+    evaluations = {job.name: evaluate_policy(run, profile, job, show=False) for job in jobs}
+    step = open_run(run).step("annotators", {"seeds": list(p.ablation_seeds)}, evaluations, code=["reporting.summary"])
+    if step.state() == "done":
+        return step
+    step.begin()
+    table = []
+    for job in jobs:
+        rows = [r for r in collect_rows(run, profile, [job]) if r["set"] == "mean"]
+        table += [
+            {**{c: r[c] for c in MAIN_COLUMNS}, "policy": job.policy, "annotator": job.annotator or "the truth"} for r in rows
+        ]
+    step.write_csv("annotators.csv", table, ("annotator", *MAIN_COLUMNS))
+    step.finish({"policies": len(jobs)})
     return step
 
 
