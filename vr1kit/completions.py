@@ -38,9 +38,11 @@ Deviations from the released code (it gives format 1.0 to anything that is JSON,
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import chain
 from operator import itemgetter
 
+import msgspec
 import numpy as np
 
 from vr1kit.detections import (
@@ -77,6 +79,12 @@ def parse_completion(text: str, size: tuple[float, float]) -> ParsedCompletion:
     if payload.startswith(FENCE_OPEN) and payload.endswith(FENCE_CLOSE):
         payload = payload[len(FENCE_OPEN) : -len(FENCE_CLOSE)]
     try:
+        items = _STRICT.decode(payload)
+    except ValueError:  # msgspec's own, and UnicodeEncodeError
+        pass
+    else:
+        return _judge_content(text, size, [item.bbox_2d for item in items], tuple([item.label for item in items]))
+    try:
         value = _DECODER.decode(payload)
     except json.JSONDecodeError:
         return Scan(text, size, read_torn_string).run()
@@ -88,8 +96,15 @@ def parse_completion(text: str, size: tuple[float, float]) -> ParsedCompletion:
     return Scan(text, size, read_json_string if type(value) in (list, dict) else read_torn_string).run()
 
 
-# --- The fast path: JSON that follows the template -------------------------------------------------------------
+# --- The fast paths: JSON that follows the template -----------------------------------------------------------
 
+
+class _Detection(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    bbox_2d: tuple[float, float, float, float]
+    label: str
+
+
+_STRICT = msgspec.json.Decoder(list[_Detection])  # takes less than Python's: no other keys, no 1e999, no lone surrogate
 _BOX_AND_LABEL = itemgetter("bbox_2d", "label")
 _NUMBERS = {int, float}  # and not bool, which is an int to isinstance
 
@@ -103,22 +118,26 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 def _read_detections(text: str, size: tuple[float, float], items: list) -> ParsedCompletion | None:
     """The outcome for a decoded list, or None if an item breaks the template: the scan then says which, and why."""
-    if not items:
-        return ParsedCompletion(text, size, np.zeros((0, 4)), (), ())
     try:
         boxes, labels = zip(*map(_BOX_AND_LABEL, items), strict=True)
-        lengths, numbers = set(map(len, boxes)), list(chain.from_iterable(boxes))
+        lengths, numbers = set(map(len, boxes)), chain.from_iterable(boxes)
+        types = set(map(type, numbers))
     except (KeyError, TypeError):  # an item that is no object, or lacks one of the two, or whose box holds nothing
         return None
-    if set(map(type, labels)) != {str} or lengths != {4} or not set(map(type, numbers)) <= _NUMBERS:
+    if set(map(type, labels)) != {str} or lengths != {4} or not types <= _NUMBERS:
         return None  # a box that is no list, but a string or an object, holds strings: no numbers
+    return _judge_content(text, size, boxes, labels)
 
+
+def _judge_content(
+    text: str, size: tuple[float, float], boxes: Sequence[Sequence[float]], labels: tuple[str, ...]
+) -> ParsedCompletion:
     width, height = size
     for x1, y1, x2, y2 in boxes:
         if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
             break
     else:
-        return ParsedCompletion(text, size, np.array(numbers, dtype=np.float64).reshape(-1, 4), labels, (), find_spans)
+        return ParsedCompletion(text, size, stack_boxes(boxes), labels, (), find_spans)
     faults = [content_fault(box, size) for box in boxes]
     good = [index for index, fault in enumerate(faults) if fault is None]
     boxes_xyxy = stack_boxes([boxes[index] for index in good])  # (P, 4)

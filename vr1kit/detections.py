@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
@@ -84,8 +85,8 @@ class ParsedCompletion:
         return self._spans(self.text, self.size) if callable(self._spans) else self._spans
 
 
-def stack_boxes(boxes: list[list[float]]) -> Boxes:
-    return np.array(boxes, dtype=np.float64).reshape(-1, 4)  # (P, 4)
+def stack_boxes(boxes: Sequence[Sequence[float]]) -> Boxes:
+    return np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes)).reshape(-1, 4)  # (P, 4)
 
 
 def content_fault(box: list[float], size: tuple[float, float]) -> str | None:
