@@ -23,7 +23,9 @@ from numpy.typing import ArrayLike, NDArray
 Boxes = NDArray[np.float64]
 
 _TINY = np.finfo(np.float64).tiny  # ours: the smallest normal divisor, turns 0 / 0 into 0 without a branch
-_BLOCK = 16_000  # ours: pairs at a time; what is below 128 kB stays in the allocator's hand, fresh memory costs twice as much a pair
+_BLOCK = (
+    16_000  # ours: pairs at a time; what is below 128 kB stays in the allocator's hand, fresh memory costs twice as much a pair
+)
 
 
 def as_boxes(boxes: ArrayLike, name: str = "boxes") -> Boxes:
