@@ -1,6 +1,6 @@
 """How long a reward takes, as a multiple of what cannot be avoided: `json.loads` and `linear_sum_assignment` on the same input.
 
-    python benchmarks/rewards.py               # a minute and a half on one thread; writes benchmarks/rewards.csv
+    python benchmarks/rewards.py               # about a minute on one thread; writes benchmarks/rewards.csv
     python benchmarks/rewards.py --rounds 20   # quick
 
 Groups of 8 answers about one picture, well-formed JSON with whole numbers, P predictions against G objects of three labels. Each
@@ -81,12 +81,12 @@ def find_ways(p: int, g: int) -> dict[str, Callable[[], object]]:
 def measure(p: int, g: int, rounds: int) -> list[dict]:
     ways = find_ways(p, g)
     spent: dict[str, list[int]] = {name: [] for name in ways}
-    for _ in range(rounds + 1):
+    for _ in range(rounds):
         for name, way in ways.items():
+            way()  # not counted: another way's data are in the cache
             began = time.thread_time_ns()
             way()
             spent[name].append(time.thread_time_ns() - began)
-    spent = {name: values[1:] for name, values in spent.items()}  # the first is warm-up
     rows = []
     for name, values in spent.items():
         times = median(value / unit for value, unit in zip(values, spent["yardstick"], strict=True))

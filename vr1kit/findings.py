@@ -70,7 +70,7 @@ class Findings:
             self.add_detection(value)  # what else is in it are extra values
 
     def add_detection(self, item: dict, place: Any = None) -> None:
-        key = next(key for key in BOX_KEYS if key in item)
+        key = BOX_KEYS[0] if BOX_KEYS[0] in item else next(key for key in BOX_KEYS if key in item)
         self.keep(key, item[key], item["label"], place)
 
     def add_flat(self, item: dict | Detection, place: Any) -> bool:
@@ -99,16 +99,14 @@ class Findings:
 
 def find_fault(item: dict) -> str | None:
     """Why a decoded object is not a detection of the template, or None."""
-    box = next((item[key] for key in BOX_KEYS if key in item), _MISSING)
+    box = item.get(BOX_KEYS[0], _MISSING)
+    if box is _MISSING:
+        box = next((item[key] for key in BOX_KEYS if key in item), _MISSING)
     if box is _MISSING:
         return "no_box"
     label = item.get("label", _MISSING)
-    if label is _MISSING:
-        return "no_label"
     if type(label) is not str:
-        return "label_not_string"
+        return "no_label" if label is _MISSING else "label_not_string"
     if type(box) is not list or len(box) != 4:
         return "box_length"
-    if not set(map(type, box)) <= _NUMBERS:
-        return "box_type"
-    return None
+    return None if _NUMBERS.issuperset(map(type, box)) else "box_type"

@@ -9,7 +9,7 @@ repair within a string leaves no JSON behind.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -23,17 +23,18 @@ RUN = re.compile(rf"""{_FLAT}(?:[^{{}}\[\]"':]*+{_FLAT})*+""")
 _BETWEEN = re.compile(r"""\}([^{}\[\]"':]*)\{""")
 _WORD = re.compile(r"[^, \t\n\r]+")
 _VALUE = re.compile(r"[-+.\d]|(?:true|false|null)\Z")  # a word that could be an item, if a bad one
-_CHUNK = 16  # ours: items decoded at once; where one is bad, each by itself
+_CHUNK = 8  # ours: items decoded at once; where one is bad, each by itself
 
 _DECODER = msgspec.json.Decoder()  # takes less than Python's: no 1e999, no lone surrogate
 _TRAILING = re.compile(r",(?=[ \t\n\r]*\})")
 _BARE_KEY = re.compile(r"([{,][ \t\n\r]*)(?!(?:true|false|null)\b)([^\W\d]\w*)(?=[ \t\n\r]*:)")
 
-_NUMBER = r"[ \t\n\r]*(-?[0-9]{1,9}(?:\.[0-9]{1,18})?)[ \t\n\r]*"
-_BOX = rf'"(bbox_2d|bbox|box)"[ \t\n\r]*:[ \t\n\r]*\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]'
-_LABEL = r'"label"[ \t\n\r]*:[ \t\n\r]*("[^"\\{}\x00-\x1f]*")'
+_WS = r"[ \t\n\r]*+"
+_NUMBER = rf"{_WS}(-?[0-9]{{1,9}}(?:\.[0-9]{{1,18}})?){_WS}"
+_BOX = rf'"(bbox_2d|bbox|box)"{_WS}:{_WS}\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]'
+_LABEL = rf'"label"{_WS}:{_WS}("[^"\\{{}}\x00-\x1f]*+")'
 #: An item exactly as in the template, perhaps without its "}". Groups: key, x1, y1, x2, y2, label with its quotes.
-TEMPLATE = re.compile(rf"\{{[ \t\n\r]*{_BOX}[ \t\n\r]*,[ \t\n\r]*{_LABEL}[ \t\n\r]*\}}?")
+TEMPLATE = re.compile(rf"\{{{_WS}{_BOX}{_WS},{_WS}{_LABEL}{_WS}\}}?")
 
 
 @lru_cache(maxsize=1)
@@ -55,35 +56,36 @@ def judge_separators(run: str) -> set[str] | None:
     return flaws
 
 
-def decode_items(items: Sequence[str]) -> tuple[list[dict | Detection | None], set[str]]:
-    """Each flat object decoded, or None where only its tokens can say what it is; and the answer reasons for the repairs."""
-    decoded, flaws = [], set()
+def decode_items(items: Sequence[str]) -> Iterator[tuple[dict | Detection | None, set[str], bool]]:
+    """Of each flat object: itself decoded, or None where only its tokens can say what it is; the answer reasons for the repairs;
+    whether it was bad enough to be tried by itself."""
     for start in range(0, len(items), _CHUNK):
         chunk = items[start : start + _CHUNK]
-        decoded += _decode(",".join(chunk), flaws) or [one[0] if (one := _decode(item, flaws)) else None for item in chunk]
-    return decoded, flaws
+        decoded, flaws = _decode(",".join(chunk), (STRICT, _DECODER))
+        if decoded:
+            yield from ((item, flaws, False) for item in decoded)
+            continue
+        for item in chunk:
+            decoded, flaws = _decode(item, (_DECODER,))
+            yield (decoded[0] if decoded else None), flaws, True
 
 
-def _decode(text: str, flaws: set[str]) -> list[dict | Detection] | None:
-    for decoder in (STRICT, _DECODER):
+def _decode(text: str, decoders: Sequence[msgspec.json.Decoder]) -> tuple[list[dict | Detection] | None, set[str]]:
+    for decoder in decoders:
         try:
-            return decoder.decode(f"[{text}]")
+            return decoder.decode(f"[{text}]"), set()
         except ValueError:
             pass
-    mended, found = _TRAILING.sub("", text), set()
+    mended, flaws = _TRAILING.sub("", text), set()
     if mended != text:
-        found.add("punctuation")
+        flaws.add("punctuation")
     if "'" in mended and '"' not in mended and "\\" not in mended:
         mended = mended.replace("'", '"')
-        found.add("quotes")
+        flaws.add("quotes")
     mended, keys = _BARE_KEY.subn(r'\1"\2"', mended)
     if keys:
-        found.add("quotes")
-    if not found:
-        return None
+        flaws.add("quotes")
     try:
-        decoded = _DECODER.decode(f"[{mended}]")
+        return (_DECODER.decode(f"[{mended}]"), flaws) if flaws else (None, flaws)
     except ValueError:
-        return None
-    flaws |= found
-    return decoded
+        return None, set()

@@ -18,7 +18,7 @@ from vr1kit.findings import Findings, Mark
 from vr1kit.flat_items import FLAT, RUN, TEMPLATE, decode_items, find_items, judge_separators
 from vr1kit.strings import String, read_json_string, read_torn_string
 
-MOST_TOKENS = 600  # ours: thirty torn items; and one more for every 80 characters
+MOST_TOKENS = 400  # ours: twenty torn items; and one more for every 80 characters
 _ATTEMPT = 3  # tokens that trying a flat object counts for
 
 _OPENER = re.compile(r"[\[{]")
@@ -162,18 +162,20 @@ class Scan:
         elif self.last == _VALUE:
             flaws.add("punctuation")
         run = match.span()
-        items, repairs = decode_items(FLAT.findall(match[0]))
-        self.flaws |= flaws | repairs
-        self.end, self.last = run[1], _VALUE
-        for index, item in enumerate(items):
+        items, torn_end = FLAT.findall(match[0]), start
+        self.flaws |= flaws
+        for index, (item, repairs, alone) in enumerate(decode_items(items)):
+            self.left -= alone
+            self.flaws |= repairs
             if item is None or not self.findings.add_flat(item, (FLAT, run, index)):
-                start, end = find_items(self.text, FLAT, run)[index]
-                self.end, self.torn_until, self.last = start, end, _COMMA
+                self.end = self.text.index(items[index], torn_end)  # one like it before would be torn, too
+                self.torn_until = torn_end = self.end + len(items[index])
+                self.last = _COMMA
                 self._scan(len(self.stack))
-                if self.left < 0 or self.end != end:
+                if self.left < 0 or self.end != torn_end:
                     self.left -= len(items) - index  # the rest will be read once more
                     return True
-                self.end = run[1]
+        self.end, self.last = run[1], _VALUE
         return True
 
     def _pick_items(self) -> None:
