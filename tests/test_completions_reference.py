@@ -122,11 +122,40 @@ def test_an_answer_cut_anywhere_keeps_exactly_its_complete_items():
 # --- Beyond Python's limits for JSON ---
 
 
-@pytest.mark.parametrize("extra", ["[" * 50_000 + "]" * 50_000, '{"a":' * 5_000 + "{}" + "}" * 5_000, "9" * 5_000])
-def test_depth_and_digits_of_extra_values_are_not_limited(extra):
-    text = f'```json\n[{{"bbox_2d": [1, 2, 3, 4], "label": "a }} b", "extra": {extra}}}, {B}]\n```'
+def test_digits_of_extra_values_are_not_limited():
+    text = f'```json\n[{{"bbox_2d": [1, 2, 3, 4], "label": "a }} b", "extra": {"9" * 5_000}}}, {B}]\n```'
     assert summary(text) == (BOTH, ("a } b", "b"), ())
     check_spans(text, parse_completion(text, SIZE))
+
+
+@pytest.mark.parametrize("extra", ["[" * 50_000 + "]" * 50_000, '{"a":' * 5_000 + "{}" + "}" * 5_000])
+def test_json_deeper_than_decoders_follow_is_torn_text(extra):
+    text = f'[{A}, {{"bbox_2d": [1, 2, 3, 4], "label": "a", "extra": {extra}}}, {B}]'
+    parsed = parse_completion(text, SIZE)
+    assert (parsed.labels[0], parsed.labels[-1]) == ("a", "b") and parsed.dual_format == 0.0
+    check_spans(text, parsed)
+
+
+@pytest.mark.parametrize("start", ["{" * 100_000, '"a' * 100_000, "[{" * 50_000])
+def test_items_of_the_template_are_picked_out_of_any_junk(start):
+    text = f"[{start} {A}, {B}]"
+    parsed = parse_completion(text, SIZE)
+    assert parsed.labels == ("a", "b") and "junk" in parsed.reasons
+    check_spans(text, parsed)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from([*TOKENS, A, B, f"{A},", "{'bbox_2d': [1, 2, 3, 4], 'label': 'a'}", "{bbox: [1, 2], label: 3,}",
+                                 '{"a": {}}', '{"label": {"box": 1}}', "} {", "}, None, {"]), max_size=12).map("".join))  # fmt: skip
+def test_shortcuts_find_what_reading_by_token_finds(text):
+    by_token = completions.Scan(text, SIZE, completions.read_torn_string).run()
+    quick = completions.Scan(text, SIZE, completions.read_torn_string, shortcuts=True).run()
+    assert (quick.boxes_xyxy.tolist(), quick.labels, quick.reasons) == (
+        by_token.boxes_xyxy.tolist(),
+        by_token.labels,
+        by_token.reasons,
+    )
+    assert quick.spans == by_token.spans
 
 
 @pytest.mark.parametrize("digits", ["9" * 400, "9" * 5_000, "-" + "9" * 5_000, "9" * 1_000_000, "1e" + "9" * 1_000])
@@ -167,9 +196,9 @@ def test_time_is_linear(name):
     def seconds(length: int) -> float:
         text, best = make(length), math.inf
         for _ in range(2):
-            started = time.perf_counter()
+            started = time.thread_time()  # other work on the machine does not count
             parse_completion(text, SIZE)
-            best = min(best, time.perf_counter() - started)
+            best = min(best, time.thread_time() - started)
         return best
 
     assert seconds(64_000) < 30 * max(seconds(8_000), 5e-4)

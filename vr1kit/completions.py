@@ -24,8 +24,10 @@ item, not all that follow.
 
 Reason codes, in `REASONS`: first those of the answer, each once, then one per dropped item, in order of the text.
 An item with several faults gets the first that applies, in the order of the table. No text raises an exception or
-takes more than linear time: neither depth, nor length, nor the digits of a number are limited by Python's own
-limits for JSON, and the outcome does not depend on them.
+takes more than linear time, and none is bad enough to take much of it (`scan`): neither length nor the digits of a number are
+limited. Two limits are ours, and no answer worth reading meets them: JSON nested deeper than the decoders follow, about 1,000
+levels, is read as torn; and torn text beyond `scan.MOST_TOKENS` is junk out of which only items written as in the template are
+picked.
 
 Deviations from the released code (it gives format 1.0 to anything that is JSON, see its row in brackets):
 1. `{}`, `5`, `[1, 2]`, items without a box, and strings as coordinates are template errors (7).
@@ -38,10 +40,10 @@ Deviations from the released code (it gives format 1.0 to anything that is JSON,
 from __future__ import annotations
 
 import json
-from itertools import chain
-from operator import itemgetter
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
+import msgspec
 
 from vr1kit.detections import (
     ANSWER_REASONS,
@@ -52,6 +54,7 @@ from vr1kit.detections import (
     ITEM_REASONS,
     MAX_SIDE,
     REASONS,
+    STRICT,
     WHITESPACE,
     ItemSpans,
     ParsedCompletion,
@@ -59,7 +62,9 @@ from vr1kit.detections import (
     content_fault,
     stack_boxes,
 )  # fmt: skip
-from vr1kit.scan import Scan, read_json_string, read_torn_string, scan_beyond_limits
+from vr1kit.findings import Findings
+from vr1kit.scan import Scan
+from vr1kit.strings import read_json_string, read_torn_string
 
 __all__ = ["ANSWER_REASONS", "BOX_KEYS", "CONTENT_REASONS", "ITEM_REASONS", "MAX_SIDE", "REASONS", "ItemSpans", "ParsedCompletion",
            "Span", "parse_completion"]  # fmt: skip
@@ -77,48 +82,51 @@ def parse_completion(text: str, size: tuple[float, float]) -> ParsedCompletion:
     if payload.startswith(FENCE_OPEN) and payload.endswith(FENCE_CLOSE):
         payload = payload[len(FENCE_OPEN) : -len(FENCE_CLOSE)]
     try:
-        value = _DECODER.decode(payload)
-    except json.JSONDecodeError:
-        return Scan(text, size, read_torn_string).run()
-    except (RecursionError, ValueError):  # deeper, or with more digits, than Python decodes: it may yet be JSON
-        return scan_beyond_limits(text, size)
-    parsed = _read_detections(text, size, value) if type(value) is list else None
-    if parsed is not None:
-        return parsed
-    return Scan(text, size, read_json_string if type(value) in (list, dict) else read_torn_string).run()
+        items = STRICT.decode(payload)
+    except ValueError:  # msgspec's own, and UnicodeEncodeError
+        pass
+    else:
+        return _judge_content(text, size, [item.bbox_2d for item in items], tuple([item.label for item in items]))
+    try:
+        value = _decode(payload)
+        parsed = _read_value(text, size, value) if type(value) in (list, dict) else None
+    except (ValueError, RecursionError):  # no JSON, or nested deeper than the decoders follow
+        parsed = None
+    return parsed or Scan(text, size, read_torn_string, shortcuts=True).run()
 
 
-# --- The fast path: JSON that follows the template -------------------------------------------------------------
-
-_BOX_AND_LABEL = itemgetter("bbox_2d", "label")
-_NUMBERS = {int, float}  # and not bool, which is an int to isinstance
+# --- JSON that follows the template -----------------------------------------------------------
 
 
 def _refuse_constant(name: str) -> None:
     raise json.JSONDecodeError("not JSON", name, 0)  # NaN and Infinity, which Python's decoder would let through
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_QUICK_DECODER = msgspec.json.Decoder()
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=float)  # float: digits without limit
 
 
-def _read_detections(text: str, size: tuple[float, float], items: list) -> ParsedCompletion | None:
-    """The outcome for a decoded list, or None if an item breaks the template: the scan then says which, and why."""
-    if not items:
-        return ParsedCompletion(text, size, np.zeros((0, 4)), (), ())
+def _decode(payload: str) -> Any:
+    """Any JSON, by msgspec if it can: of what it refuses, only lone surrogates and numbers out of its range are JSON."""
     try:
-        boxes, labels = zip(*map(_BOX_AND_LABEL, items), strict=True)
-        lengths, numbers = set(map(len, boxes)), list(chain.from_iterable(boxes))
-    except (KeyError, TypeError):  # an item that is no object, or lacks one of the two, or whose box holds nothing
-        return None
-    if set(map(type, labels)) != {str} or lengths != {4} or not set(map(type, numbers)) <= _NUMBERS:
-        return None  # a box that is no list, but a string or an object, holds strings: no numbers
+        return _QUICK_DECODER.decode(payload)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return _DECODER.decode(payload)
+    except msgspec.DecodeError:
+        if "\\u" not in payload:
+            raise
+        return _DECODER.decode(payload)
 
+
+def _judge_content(
+    text: str, size: tuple[float, float], boxes: Sequence[Sequence[float]], labels: tuple[str, ...]
+) -> ParsedCompletion:
     width, height = size
     for x1, y1, x2, y2 in boxes:
         if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
             break
     else:
-        return ParsedCompletion(text, size, np.array(numbers, dtype=np.float64).reshape(-1, 4), labels, (), find_spans)
+        return ParsedCompletion(text, size, stack_boxes(boxes), labels, (), find_spans)
     faults = [content_fault(box, size) for box in boxes]
     good = [index for index, fault in enumerate(faults) if fault is None]
     boxes_xyxy = stack_boxes([boxes[index] for index in good])  # (P, 4)
@@ -126,6 +134,18 @@ def _read_detections(text: str, size: tuple[float, float], items: list) -> Parse
     return ParsedCompletion(text, size, boxes_xyxy, tuple(labels[index] for index in good), reasons, find_spans)
 
 
+# --- Other JSON ----------------------------------------------------------------------------
+
+
+def _read_value(text: str, size: tuple[float, float], value: list | dict) -> ParsedCompletion:
+    """The outcome for JSON that is not of the template, or has other keys."""
+    findings = Findings(size)
+    if type(value) is dict:
+        findings.flaws.add("not_a_list")
+    findings.add_decoded(value)
+    return findings.to_outcome(text, find_spans)
+
+
 def find_spans(text: str, size: tuple[float, float]) -> tuple[ItemSpans, ...]:
-    """Where the detections of a well-formed answer stand."""
+    """Where the detections of an answer in JSON stand."""
     return Scan(text, size, read_json_string).run().spans

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 
+import msgspec
 import numpy as np
 
 from vr1kit.boxes import Boxes
@@ -47,6 +49,16 @@ REASONS = ANSWER_REASONS | ITEM_REASONS | CONTENT_REASONS
 Span = tuple[int, int]
 
 
+class Detection(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """An item of the strict grammar; `STRICT` decodes lists of them."""
+
+    bbox_2d: tuple[float, float, float, float]
+    label: str
+
+
+STRICT = msgspec.json.Decoder(list[Detection])  # takes less than Python's: no other keys, no 1e999, no lone surrogate
+
+
 @dataclass(frozen=True)
 class ItemSpans:
     """Where one kept detection stands in the text, as (start, end) offsets of characters, end exclusive."""
@@ -54,6 +66,11 @@ class ItemSpans:
     item: Span
     label: Span  # with its quotes
     numbers: tuple[Span, Span, Span, Span]  # x1, y1, x2, y2
+
+    def shift(self, by: int) -> ItemSpans:
+        """The same in a text with `by` characters more in front."""
+        item, label, *numbers = ((start + by, end + by) for start, end in (self.item, self.label, *self.numbers))
+        return ItemSpans(item, label, tuple(numbers))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +101,8 @@ class ParsedCompletion:
         return self._spans(self.text, self.size) if callable(self._spans) else self._spans
 
 
-def stack_boxes(boxes: list[list[float]]) -> Boxes:
-    return np.array(boxes, dtype=np.float64).reshape(-1, 4)  # (P, 4)
+def stack_boxes(boxes: Sequence[Sequence[float]]) -> Boxes:
+    return np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes)).reshape(-1, 4)  # (P, 4)
 
 
 def content_fault(box: list[float], size: tuple[float, float]) -> str | None:

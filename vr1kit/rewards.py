@@ -38,7 +38,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from math import fsum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -165,72 +166,74 @@ def score_parsed(
     predicted = np.concatenate([answer.boxes_xyxy for answer in parsed])  # (all P, 4)
     overlap = (giou_matrix if variant.overlap == "giou" else iou_matrix)(predicted, truth)  # (all P, G)
     same_label = _same_label([label for answer in parsed for label in answer.labels], labels, variant)  # (all P, G)
+    benefit = overlap
+    if variant.matching == "score":
+        benefit = _score_benefit(overlap, same_label, criteria, variant)
+    elif variant.matching == "released":
+        benefit = _released_benefit(overlap, same_label, predicted, truth)
     first_p = list(accumulate(counts, initial=0))
-    pairs = []
-    for start, stop in zip(first_p, first_p[1:], strict=False):
-        benefit = overlap[start:stop]  # (P, G)
-        if variant.matching == "score":
-            benefit = _score_benefit(benefit, same_label[start:stop], criteria, variant)
-        elif variant.matching == "released":
-            benefit = _released_benefit(benefit, same_label[start:stop], predicted[start:stop], truth)
-        same = same_label[start:stop] if variant.label_weight else None
-        pairs.append(match_boxes(benefit, same, variant.label_weight))
+    answers = [slice(start, stop) for start, stop in pairwise(first_p)]
+    if variant.label_weight:
+        pairs = [match_boxes(benefit[of_p], same_label[of_p], variant.label_weight) for of_p in answers]
+    else:
+        pairs = [match_boxes(benefit[of_p]) for of_p in answers]
 
     first_k = list(accumulate((len(p_idx) for p_idx, _ in pairs), initial=0))
-    rows = np.concatenate([p_idx + start for (p_idx, _), start in zip(pairs, first_p, strict=False)])  # (all K,)
+    rows = np.concatenate([p_idx for p_idx, _ in pairs])  # (all K,), in each answer's own count
+    rows += np.repeat(first_p[:-1], np.diff(first_k))
     columns = np.concatenate([g_idx for _, g_idx in pairs])  # (all K,)
     matched = overlap[rows, columns]
     valid = matched >= criteria.xi0  # (all K,)
     if variant.label_counts:
         valid &= same_label[rows, columns]
     scores = np.zeros(first_p[-1])  # (all P,)
-    scores[rows] = np.where(valid, differentiate(matched, criteria, variant.full_from_xi2), 0.0)
+    scores[rows] = differentiate(matched, criteria, variant.full_from_xi2) * valid
+    hits, gains = valid.tolist(), scores[rows].tolist()
 
     results = []
-    for index, (answer, (p_idx, g_idx)) in enumerate(zip(parsed, pairs, strict=True)):
-        of_k = slice(first_k[index], first_k[index + 1])
-        of_p = slice(first_p[index], first_p[index + 1])
-        recall, precision = _recall_and_precision(answer, valid[of_k], scores[of_p], len(truth), recall_criteria, variant)
+    for answer, of_p, (p_idx, g_idx), start, stop in zip(parsed, answers, pairs, first_k, first_k[1:], strict=False):
+        of_k = slice(start, stop)
+        recall, precision = _recall_and_precision(answer, hits[of_k], gains[of_k], len(truth), recall_criteria, variant)
         dual_format = _lenient_format(answer.text, len(truth)) if variant.lenient_format else answer.dual_format
         results.append(Score(dual_format, recall, precision, answer, p_idx, g_idx, matched[of_k], valid[of_k], scores[of_p]))
     return results
 
 
 def _recall_and_precision(
-    answer: ParsedCompletion,
-    valid: NDArray[np.bool_],
-    scores: NDArray[np.float64],
-    count_g: int,
-    criteria: Criteria,
-    variant: Variant,
+    answer: ParsedCompletion, hits: list[bool], gains: list[float], count_g: int, criteria: Criteria, variant: Variant
 ) -> tuple[float, float]:
-    count_p = len(scores)
+    """From whether each of the K matched predictions is valid, and its score; an unmatched one adds nothing."""
+    count_p = len(answer.labels)
     if variant.malformed_counts and answer.reasons:
         count_p += sum(reason in ITEM_REASONS for reason in answer.reasons)
     if count_p == 0 or count_g == 0:
         both_empty = float(count_p == count_g and variant.silence_pays)
         return both_empty, both_empty
-    recall = float(np.count_nonzero(valid)) / count_g
+    recall = sum(hits) / count_g
     full = recall > criteria.xi2 or (recall == criteria.xi2 and variant.full_from_xi2)
     recall = 1.0 if full else 0.0 if recall < criteria.xi1 else recall
-    return recall, float(scores.sum()) / (count_p if variant.surplus_counts else len(valid))
+    return recall, fsum(gains) / (count_p if variant.surplus_counts else len(hits))
 
 
 def _score_benefit(
-    overlap: NDArray[np.float64], same_label: NDArray[np.bool_] | None, criteria: Criteria, variant: Variant
+    overlap: NDArray[np.float64], same_label: NDArray[np.bool_], criteria: Criteria, variant: Variant
 ) -> NDArray[np.float64]:
-    """What each pair would earn: with K pairs at most, a valid pair is worth K + 1 more than any score."""
+    """What each pair would earn: with G pairs at most, a valid pair is worth G + 1 more than any score."""
     valid = overlap >= criteria.xi0  # (P, G)
     if variant.label_counts:
-        valid = valid & same_label
-    return valid * (min(overlap.shape) + 1 + differentiate(overlap, criteria, variant.full_from_xi2))  # (P, G)
+        valid &= same_label
+    earned = differentiate(overlap, criteria, variant.full_from_xi2)  # (P, G)
+    earned += overlap.shape[1] + 1
+    earned *= valid
+    return earned
 
 
 def _released_benefit(
     giou: NDArray[np.float64], same_label: NDArray[np.bool_], predicted: Boxes, truth: Boxes
 ) -> NDArray[np.float64]:
     """Minus the released code's cost: L1 of the corners in pixels - [label equal] - GIoU. Not scale-free."""
-    return giou + same_label - np.abs(predicted[:, None] - truth[None]).sum(axis=2)  # (P, G)
+    distance = sum(np.abs(np.subtract.outer(p, g)) for p, g in zip(predicted.T, truth.T, strict=True))  # (P, G)
+    return giou + same_label - distance
 
 
 def _lenient_format(text: str, count_g: int) -> float:

@@ -1,34 +1,31 @@
-"""Recovery: read any text as an answer, token by token, with offsets; in linear time, without exceptions (see `completions`)."""
+"""Recovery: read any text as an answer, token by token, with offsets; in linear time, without exceptions (see `completions`).
+
+Three speeds. Whole flat objects where an item may stand are read by the decoder, many at once (`flat_items`); what is torn is
+read token by token; and a text that needs more tokens than `MOST_TOKENS` allows is junk from there on, out of which only items
+written exactly as the template has them are picked.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from vr1kit.detections import (
-    ANSWER_REASONS,
-    BOX_KEYS,
-    FENCE_CLOSE,
-    FENCE_OPEN,
-    WHITESPACE,
-    ItemSpans,
-    ParsedCompletion,
-    Span,
-    content_fault,
-    stack_boxes,
-)  # fmt: skip
+from vr1kit.detections import BOX_KEYS, FENCE_CLOSE, FENCE_OPEN, WHITESPACE, ItemSpans, ParsedCompletion, Span
+from vr1kit.findings import Findings, Mark
+from vr1kit.flat_items import FLAT, RUN, TEMPLATE, decode_items, find_items, judge_separators
+from vr1kit.strings import String, read_json_string, read_torn_string
+
+MOST_TOKENS = 400  # ours: twenty torn items; and one more for every 80 characters
+_ATTEMPT = 3  # tokens that trying a flat object counts for
 
 _OPENER = re.compile(r"[\[{]")
-_TOKEN = re.compile(r"""[ \t\n\r]*([\[\]{},:"']|[^\[\]{},:"' \t\n\r]+)""")
+_TOKEN = re.compile(r"""[ \t\n\r]*(\[+|[\]{},:"']|[^\[\]{},:"' \t\n\r]+)""")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _LITERALS = {"true", "false", "null"}
 _NOT_FINITE = {"nan", "inf", "infinity"}  # as Python, JavaScript and printf write them, in any case
-_DOUBLE_END = re.compile(r'["\\{}\n]')
-_SINGLE_END = re.compile(r"""'(?=[ \t\r\n]*(?:[,:\]}]|\Z))|[\\{}\n]""")  # the ' of "man's" does not end a string
-_FORBIDDEN = re.compile(r"[\x00-\x1f]")
 
 # What stood last in the innermost list or object.
 _OPEN, _COMMA, _KEY, _COLON, _VALUE = range(5)
@@ -55,69 +52,36 @@ class _Label:
 
 @dataclass(slots=True)
 class _Object:
-    """An open object: its start, how much had been found before it, its label and box so far."""
+    """An open object: its start, what had been found before it, its label and box so far."""
 
     start: int
-    found_before: int
-    kept_before: int
+    mark: Mark
     key: str = ""
     fields: dict[str, _Label | _Numbers | None] = field(default_factory=dict)  # of label and BOX_KEYS; None: other type
 
 
-@dataclass(slots=True)
-class _Kept:
-    box: list[float]
-    label: str
-    spans: ItemSpans
-
-
-String = tuple[str, int, bool, bool]  # value; end; closed by its quote; as JSON has it
-
-
-def read_json_string(text: str, start: int) -> String:
-    """The string whose quote is at `start` of JSON; JSONDecodeError if the text is not JSON here."""
-    if text[start] != '"':
-        raise json.JSONDecodeError("not a JSON string", text, start)
-    value, end = json.decoder.scanstring(text, start + 1, True)
-    return value, end, True, True
-
-
-def read_torn_string(text: str, start: int) -> String:
-    """The same for other text: a string also ends, unclosed, before a brace or newline and where the text ends."""
-    quote = text[start]
-    ends = _DOUBLE_END if quote == '"' else _SINGLE_END
-    position, escaped = start + 1, False
-    while (found := ends.search(text, position)) and text[found.start()] == "\\":
-        position, escaped = min(found.start() + 2, len(text)), True
-    end = found.start() if found else len(text)
-    value, closed = text[start + 1 : end], end < len(text) and text[end] == quote
-    proper = closed and quote == '"' and not _FORBIDDEN.search(value)
-    if closed and escaped:
-        if quote == "'":
-            value = value.replace("\\'", "'").replace('"', '\\"')
-        try:
-            value = json.decoder.scanstring(value + '"', 0, False)[0]
-        except json.JSONDecodeError:  # a backslash that escapes nothing: keep the text as it stands, and say so
-            proper = False
-    return value, end + closed, closed, proper
-
-
 class Scan:
-    """One pass over the text with an explicit stack: every token is read once, every frame popped once."""
+    """One pass over the text with an explicit stack: every token is read once, every frame popped once.
 
-    def __init__(self, text: str, size: tuple[float, float], read_string: Callable[[str, int], String]) -> None:
-        self.text, self.size, self.read_string = text, size, read_string
+    Without `shortcuts` all of the text is read token by token, which finds the same items and where they stand.
+    """
+
+    def __init__(
+        self, text: str, size: tuple[float, float], read_string: Callable[[str, int], String], shortcuts: bool = False
+    ) -> None:
+        self.text, self.size, self.read_string, self.shortcuts = text, size, read_string, shortcuts
+        self.left = MOST_TOKENS + len(text) // 80 if shortcuts else math.inf
+        self.torn_until = self.singly_until = 0  # no object that begins before is tried as flat, or as a run
         self.stack: list[_Object | _Numbers | str] = []
-        self.open_objects = self.open_lists = self.roots = 0
+        self.open_objects = self.open_lists = 0
         self.last = _VALUE
         self.end = 0  # of the last token
         self.string = ""  # the last token's value if it was a string, should it turn out to be a key
-        self.flaws: set[str] = set()  # answer reasons
-        self.found: list[_Kept | str] = []  # kept items, item reasons, and answer reasons that hold unless in an item
-        self.kept = 0  # how many _Kept are in found
+        self.findings = Findings(size)
+        self.flaws = self.findings.flaws
 
     def run(self) -> ParsedCompletion:
-        text, before = self.text, None
+        text, before, roots = self.text, None, 0
         while True:
             opener = _OPENER.search(text, self.end)
             gap = text[self.end : opener.start() if opener else len(text)].strip(WHITESPACE)
@@ -129,43 +93,40 @@ class Scan:
                 after = gap
                 break
             self.end = opener.start()
-            self._scan_root()
-            if self.stack:
+            roots += 1
+            self._scan(0)
+            if self.stack or self.left < 0:
                 self._close_at_end()
+                if self.left < 0:
+                    self._pick_items()
                 after = FENCE_CLOSE if before == FENCE_OPEN else ""  # "unclosed" says already that the end is missing
                 break
-        if self.roots == 0:
-            self.flaws = {"no_list"}
+        if roots == 0:
+            self.flaws.clear()
+            self.flaws.add("no_list")
         else:
-            if self.roots > 1:
+            if roots > 1:
                 self.flaws.add("several_lists")
             if (before, after) not in (("", ""), (FENCE_OPEN, FENCE_CLOSE)):
                 self.flaws.add("text_around")
-        return self._outcome()
+        places = [item[2] for item in self.findings.found if type(item) is not str]
+        return self.findings.to_outcome(text, partial(_find_places, places))
 
-    def _outcome(self) -> ParsedCompletion:
-        kept = [entry for entry in self.found if isinstance(entry, _Kept)]
-        codes = [entry for entry in self.found if isinstance(entry, str)]
-        flaws = self.flaws.union(codes)
-        return ParsedCompletion(
-            self.text,
-            self.size,
-            stack_boxes([item.box for item in kept]),
-            tuple(item.label for item in kept),
-            (*(code for code in ANSWER_REASONS if code in flaws), *(c for c in codes if c not in ANSWER_REASONS)),
-            tuple(item.spans for item in kept),
-        )
-
-    def _scan_root(self) -> None:
-        """Read from the opener at `end` to where the stack is empty again, or the text ends."""
+    def _scan(self, depth: int) -> None:
+        """Read from the opener at `end` to where no more than `depth` openers are open again, or no more may be read."""
         text = self.text
         while token := _TOKEN.match(text, self.end):
             (start, end), string = token.span(1), ""
+            self.left -= 1
+            if self.left < 0:
+                return
             match text[start]:
+                case "{" if self.shortcuts and start >= self.torn_until and self._read_run(start):
+                    end = self.end
                 case "{":
                     self._open_object(start)
                 case "[":
-                    self._open_list()
+                    self._open_lists(end - start)
                 case "}":
                     self._close_object(end)
                 case "]":
@@ -180,8 +141,49 @@ class Scan:
                 case _:
                     self._word(token[1], (start, end))
             self.end, self.string = end, string
-            if not self.stack:
+            if len(self.stack) <= depth:
                 return
+
+    def _read_run(self, start: int) -> bool:
+        """Read the flat objects that begin here, if this is where an item may stand and some do."""
+        if self.stack and self.stack[-1] is not _LIST:
+            return False
+        self.left -= _ATTEMPT
+        flaws, match = None, None
+        if self.stack and start >= self.singly_until and (match := RUN.match(self.text, start)):
+            flaws = judge_separators(match[0])
+            self.singly_until = match.end()
+        if flaws is None:
+            match, flaws = FLAT.match(self.text, start), set()
+        if match is None:
+            return False
+        if not self.stack:
+            flaws.add("not_a_list")
+        elif self.last == _VALUE:
+            flaws.add("punctuation")
+        run = match.span()
+        items, torn_end = FLAT.findall(match[0]), start
+        self.flaws |= flaws
+        for index, (item, repairs, alone) in enumerate(decode_items(items)):
+            self.left -= alone
+            self.flaws |= repairs
+            if item is None or not self.findings.add_flat(item, (FLAT, run, index)):
+                self.end = self.text.index(items[index], torn_end)  # one like it before would be torn, too
+                self.torn_until = torn_end = self.end + len(items[index])
+                self.last = _COMMA
+                self._scan(len(self.stack))
+                if self.left < 0 or self.end != torn_end:
+                    self.left -= len(items) - index  # the rest will be read once more
+                    return True
+        self.end, self.last = run[1], _VALUE
+        return True
+
+    def _pick_items(self) -> None:
+        """What is left once too many tokens were read: items exactly as in the template, out of junk."""
+        self.flaws.add("junk")
+        rest = self.end, len(self.text)
+        for index, (key, *numbers, label) in enumerate(TEMPLATE.findall(self.text, *rest)):
+            self.findings.keep(key, [float(number) for number in numbers], label[1:-1], (TEMPLATE, rest, index))
 
     def _open_object(self, start: int) -> None:
         in_numbers = self.read_string is read_json_string and self.stack and isinstance(self.stack[-1], _Numbers)
@@ -191,22 +193,25 @@ class Scan:
             self.stack[-1].values.append(None)
             self.stack[-1].spans.append((start, start))
         if not self.stack:
-            self.roots += 1
             self.flaws.add("not_a_list")
         elif self.last in (_VALUE, _KEY):
             self.flaws.add("punctuation")
         elif isinstance(self.stack[-1], _Object):
             self._set_field(None)
-        self.stack.append(_Object(start, len(self.found), self.kept))
+        self.stack.append(_Object(start, self.findings.mark()))
         self.open_objects += 1
         self.last = _OPEN
+
+    def _open_lists(self, count: int) -> None:
+        for _ in range(min(count, 2)):
+            self._open_list()
+        self.stack += [_LIST] * (count - 2)  # one more in a list within a list changes nothing else
+        self.open_lists += max(0, count - 2)
 
     def _open_list(self) -> None:
         top = self.stack[-1] if self.stack else None
         frame: _Numbers | str = _LIST
-        if top is None:
-            self.roots += 1
-        elif isinstance(top, _Numbers):
+        if isinstance(top, _Numbers):
             top.values.append(None)
             top.spans.append((self.end, self.end))
         elif isinstance(top, _Object):
@@ -215,7 +220,7 @@ class Scan:
             if self._value_due():
                 frame = _Numbers() if top.key in BOX_KEYS else _LIST
                 self._set_field(frame if isinstance(frame, _Numbers) else None)
-        else:
+        elif top is not None:
             if self.open_objects == 0:
                 self.flaws.add("nested")
             if self.last == _VALUE:
@@ -246,6 +251,9 @@ class Scan:
         self._pop_list(closed=True)
 
     def _close_at_end(self) -> None:
+        if self.stack and not self.open_objects:
+            self.flaws.add("unclosed")
+            self.stack.clear()
         while self.stack:
             self.flaws.add("unclosed")
             if isinstance(self.stack[-1], _Object):
@@ -272,28 +280,17 @@ class Scan:
         self.open_objects -= 1
         self.last = _VALUE
         fault = self._fault(item, cut)
-        inside = len(self.found) > item.found_before if not item.fields else self.kept > item.kept_before
-        if fault and inside:
-            self.found.append("nested")  # not a detection, but there are some in it
-            return
-        del self.found[item.found_before :]  # within a detection, or within nothing: extra values
-        self.kept = item.kept_before
-        if fault:
-            self.found.append(fault)
-            return
-        key = next(key for key in BOX_KEYS if key in item.fields)
-        numbers, label = item.fields[key], item.fields["label"]
-        if key != BOX_KEYS[0]:
-            self.found.append("box_key")
-        if fault := content_fault(numbers.values, self.size):
-            self.found.append(fault)
-            return
-        spans = ItemSpans((item.start, end), label.span, tuple(numbers.spans))
-        self.found.append(_Kept(numbers.values, label.value, spans))
-        self.kept += 1
+        self.findings.end_object(item.mark, fault, bool(item.fields))
+        if fault is None:
+            key = next(key for key in BOX_KEYS if key in item.fields)
+            numbers, label = item.fields[key], item.fields["label"]
+            spans = ItemSpans((item.start, end), label.span, tuple(numbers.spans))
+            self.findings.keep(key, numbers.values, label.value, spans)
 
     def _fault(self, item: _Object, cut: bool = False) -> str | None:
         """Why an object is not a detection of the template, or None."""
+        if not item.fields:
+            return "incomplete" if cut else "no_box"
         numbers = next((item.fields[key] for key in BOX_KEYS if key in item.fields), _MISSING)
         label = item.fields.get("label", _MISSING)
         torn = any(isinstance(part, (_Numbers, _Label)) and not part.closed for part in (numbers, label))
@@ -376,7 +373,7 @@ class Scan:
             top.spans.append(span)
         elif top is _LIST:
             if self.open_objects == 0:
-                self.found.append("not_object")
+                self.findings.found.append("not_object")
         elif self._value_due():
             self._set_field(value if isinstance(value, _Label) else None)
         else:
@@ -385,15 +382,16 @@ class Scan:
         self.last = _VALUE
 
 
-_NOT_JSON = {"no_list", "several_lists", "text_around", "punctuation", "quotes", "junk", "unclosed"}
+Place = ItemSpans | tuple[re.Pattern, Span, int]  # or which of the items that a pattern finds within a span
 
 
-def scan_beyond_limits(text: str, size: tuple[float, float]) -> ParsedCompletion:
-    """Read as JSON what Python's decoder gave up on for its depth or digits; if it is not JSON, read it as torn."""
-    try:
-        parsed = Scan(text, size, read_json_string).run()
-    except json.JSONDecodeError:
-        return Scan(text, size, read_torn_string).run()
-    if _NOT_JSON.isdisjoint(parsed.reasons):
-        return parsed
-    return Scan(text, size, read_torn_string).run()
+def _find_places(places: Sequence[Place], text: str, size: tuple[float, float]) -> tuple[ItemSpans, ...]:
+    """The places of kept items: of one that a pattern found by reading it once more, token by token."""
+    found = []
+    for place in places:
+        if not isinstance(place, ItemSpans):
+            pattern, within, index = place
+            start, end = find_items(text, pattern, within)[index]
+            place = Scan(text[start:end], size, read_torn_string).run().spans[0].shift(start)
+        found.append(place)
+    return tuple(found)

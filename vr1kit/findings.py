@@ -1,0 +1,112 @@
+"""Findings: what reading an answer has come upon so far, in order of the text, and the outcome they make (see `completions`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vr1kit.detections import ANSWER_REASONS, BOX_KEYS, Detection, ItemSpans, ParsedCompletion, content_fault, stack_boxes
+
+_MISSING = object()
+_FIELDS = {*BOX_KEYS, "label"}
+_NUMBERS = {int, float}  # and not bool, which is an int to isinstance
+
+
+Kept = tuple[Sequence[float], str, Any]  # box, label, and where it stands, as the reader has it
+Mark = tuple[int, int]  # how much had been found, and kept, when an object began
+
+
+class Findings:
+    """Kept items, reasons of dropped ones, and reasons of the answer: `flaws`, or in the list where they may yet be dropped."""
+
+    def __init__(self, size: tuple[float, float]) -> None:
+        self.size = size
+        self.flaws: set[str] = set()
+        self.found: list[Kept | str] = []
+        self.kept = 0  # how many of found are kept items
+
+    def mark(self) -> Mark:
+        return len(self.found), self.kept
+
+    def end_object(self, mark: Mark, fault: str | None, has_fields: bool) -> None:
+        """An object that began at `mark`, with a label or box of its own or not, is a detection, a wrapper of some, or neither."""
+        found, kept = mark
+        if fault and (self.kept > kept if has_fields else len(self.found) > found):
+            self.found.append("nested")  # not a detection, but there are some in it
+            return
+        del self.found[found:]  # within a detection, or within nothing: extra values
+        self.kept = kept
+        if fault:
+            self.found.append(fault)
+
+    def keep(self, key: str, box: Sequence[float], label: str, place: Any = None) -> None:
+        """Add a detection of the template, if its content holds."""
+        if key != BOX_KEYS[0]:
+            self.found.append("box_key")
+        x1, y1, x2, y2 = box
+        if not (0 <= x1 < x2 <= self.size[0] and 0 <= y1 < y2 <= self.size[1]):
+            self.found.append(content_fault(box, self.size))
+            return
+        self.found.append((box, label, place))
+        self.kept += 1
+
+    def add_decoded(self, value: list | dict, in_object: bool = False) -> None:
+        """Add what there is in JSON."""
+        if type(value) is list:
+            for entry in value:
+                if type(entry) in (list, dict):
+                    if type(entry) is list and not in_object:
+                        self.flaws.add("nested")
+                    self.add_decoded(entry, in_object)
+                elif not in_object:
+                    self.found.append("not_object")
+        elif fault := find_fault(value):
+            mark = self.mark()
+            for entry in value.values():
+                if type(entry) in (list, dict):
+                    self.add_decoded(entry, in_object=True)
+            self.end_object(mark, fault, not _FIELDS.isdisjoint(value))
+        else:
+            self.add_detection(value)  # what else is in it are extra values
+
+    def add_detection(self, item: dict, place: Any = None) -> None:
+        key = BOX_KEYS[0] if BOX_KEYS[0] in item else next(key for key in BOX_KEYS if key in item)
+        self.keep(key, item[key], item["label"], place)
+
+    def add_flat(self, item: dict | Detection, place: Any) -> bool:
+        """Add an object of a run, if it holds no object that matters."""
+        if type(item) is Detection:
+            self.keep(BOX_KEYS[0], item.bbox_2d, item.label, place)
+            return True
+        fault = find_fault(item)
+        if fault is None:
+            self.add_detection(item, place)
+            return True
+        inner = [value for value in item.values() if type(value) is dict]
+        if inner and (_FIELDS.isdisjoint(item) or not all(_FIELDS.isdisjoint(value) for value in inner)):
+            return False
+        self.found.append(fault)
+        return True
+
+    def to_outcome(self, text: str, spans: Callable[[str, tuple[float, float]], tuple[ItemSpans, ...]]) -> ParsedCompletion:
+        kept = [entry for entry in self.found if type(entry) is not str]
+        codes = [entry for entry in self.found if type(entry) is str]
+        flaws = self.flaws.union(codes)
+        reasons = [code for code in ANSWER_REASONS if code in flaws] + [code for code in codes if code not in ANSWER_REASONS]
+        boxes_xyxy = stack_boxes([item[0] for item in kept])  # (P, 4)
+        return ParsedCompletion(text, self.size, boxes_xyxy, tuple([item[1] for item in kept]), tuple(reasons), spans)
+
+
+def find_fault(item: dict) -> str | None:
+    """Why a decoded object is not a detection of the template, or None."""
+    box = item.get(BOX_KEYS[0], _MISSING)
+    if box is _MISSING:
+        box = next((item[key] for key in BOX_KEYS if key in item), _MISSING)
+    if box is _MISSING:
+        return "no_box"
+    label = item.get("label", _MISSING)
+    if type(label) is not str:
+        return "no_label" if label is _MISSING else "label_not_string"
+    if type(box) is not list or len(box) != 4:
+        return "box_length"
+    return None if _NUMBERS.issuperset(map(type, box)) else "box_type"

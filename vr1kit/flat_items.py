@@ -1,0 +1,91 @@
+"""Flat items: read many objects at once out of text that is not JSON as a whole (see `completions`).
+
+A run is flat objects in a row, whatever words and commas stand between them; flat is what holds no object, or only such that hold
+none. They are decoded as JSON, if need be after small repairs: no comma before "}", double quotes for single ones, quotes around
+keys. What the decoder then accepts means the same as reading it token by token (`scan`) would: no string here holds a brace, and a
+repair within a string leaves no JSON behind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import msgspec
+
+from vr1kit.detections import STRICT, Detection, Span
+
+_INNER = r"""[^{}"]*+(?:"(?:[^"\\{}\n]|\\.)*+"[^{}"]*+)*+"""
+_FLAT = rf"""\{{{_INNER}(?:(?:(?<=:)|(?<=: ))\{{{_INNER}\}}{_INNER})*+\}}"""
+FLAT = re.compile(_FLAT)
+RUN = re.compile(rf"""{_FLAT}(?:[^{{}}\[\]"':]*+{_FLAT})*+""")
+_BETWEEN = re.compile(r"""\}([^{}\[\]"':]*)\{""")
+_WORD = re.compile(r"[^, \t\n\r]+")
+_VALUE = re.compile(r"[-+.\d]|(?:true|false|null)\Z")  # a word that could be an item, if a bad one
+_CHUNK = 8  # ours: items decoded at once; where one is bad, each by itself
+
+_DECODER = msgspec.json.Decoder()  # takes less than Python's: no 1e999, no lone surrogate
+_TRAILING = re.compile(r",(?=[ \t\n\r]*\})")
+_BARE_KEY = re.compile(r"([{,][ \t\n\r]*)(?!(?:true|false|null)\b)([^\W\d]\w*)(?=[ \t\n\r]*:)")
+
+_WS = r"[ \t\n\r]*+"
+_NUMBER = rf"{_WS}(-?[0-9]{{1,9}}(?:\.[0-9]{{1,18}})?){_WS}"
+_BOX = rf'"(bbox_2d|bbox|box)"{_WS}:{_WS}\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]'
+_LABEL = rf'"label"{_WS}:{_WS}("[^"\\{{}}\x00-\x1f]*+")'
+#: An item exactly as in the template, perhaps without its "}". Groups: key, x1, y1, x2, y2, label with its quotes.
+TEMPLATE = re.compile(rf"\{{{_WS}{_BOX}{_WS},{_WS}{_LABEL}{_WS}\}}?")
+
+
+@lru_cache(maxsize=1)
+def find_items(text: str, pattern: re.Pattern, within: Span) -> list[Span]:
+    return [item.span() for item in pattern.finditer(text, *within)]
+
+
+def judge_separators(run: str) -> set[str] | None:
+    """The answer reasons for what stands between the objects of a run; None where that could be an item, too."""
+    flaws = set()
+    for separator in set(_BETWEEN.findall(run)):
+        words = _WORD.findall(separator)
+        if any(_VALUE.match(word) for word in words):
+            return None
+        if words:
+            flaws.add("junk")
+        if separator.count(",") != 1:
+            flaws.add("punctuation")
+    return flaws
+
+
+def decode_items(items: Sequence[str]) -> Iterator[tuple[dict | Detection | None, set[str], bool]]:
+    """Of each flat object: itself decoded, or None where only its tokens can say what it is; the answer reasons for the repairs;
+    whether it was bad enough to be tried by itself."""
+    for start in range(0, len(items), _CHUNK):
+        chunk = items[start : start + _CHUNK]
+        decoded, flaws = _decode(",".join(chunk), (STRICT, _DECODER))
+        if decoded:
+            yield from ((item, flaws, False) for item in decoded)
+            continue
+        for item in chunk:
+            decoded, flaws = _decode(item, (_DECODER,))
+            yield (decoded[0] if decoded else None), flaws, True
+
+
+def _decode(text: str, decoders: Sequence[msgspec.json.Decoder]) -> tuple[list[dict | Detection] | None, set[str]]:
+    for decoder in decoders:
+        try:
+            return decoder.decode(f"[{text}]"), set()
+        except ValueError:
+            pass
+    mended, flaws = _TRAILING.sub("", text), set()
+    if mended != text:
+        flaws.add("punctuation")
+    if "'" in mended and '"' not in mended and "\\" not in mended:
+        mended = mended.replace("'", '"')
+        flaws.add("quotes")
+    mended, keys = _BARE_KEY.subn(r'\1"\2"', mended)
+    if keys:
+        flaws.add("quotes")
+    try:
+        return (_DECODER.decode(f"[{mended}]"), flaws) if flaws else (None, flaws)
+    except ValueError:
+        return None, set()
