@@ -64,6 +64,15 @@ def test_two_processes_give_the_losses_of_one(mode, alone, checkpoint, toybox_fo
     assert (apart > 1e-4).float().mean() < 0.02
 
 
+def test_adapters_over_shards_learn_and_are_written_merged_as_from_one_process(checkpoint, toybox_folder, tmp_path):
+    expected = train("ddp-lora", 1, tmp_path / "one", checkpoint, toybox_folder)
+    assert_same(train("fsdp2-lora", 2, tmp_path / "two", checkpoint, toybox_folder), expected)
+    ours, theirs, base = (load_policy(f).model.state_dict() for f in (tmp_path / "two/model", tmp_path / "one/model", checkpoint))
+    apart = torch.cat([(ours[name] - value).abs().flatten() for name, value in theirs.items()])
+    moved = {name.rsplit(".", 2)[-2] for name, value in theirs.items() if not torch.equal(value, base[name])}
+    assert moved == {"q_proj", "k_proj", "v_proj", "o_proj"} and (apart > 1e-4).float().mean() < 0.02
+
+
 def test_one_process_continues_what_two_began(alone, checkpoint, toybox_folder, tmp_path):
     expected, _ = alone
     train("ddp", 2, tmp_path, checkpoint, toybox_folder)

@@ -10,6 +10,7 @@ trl's own path elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,8 +69,9 @@ def generate(
     temperature: float = 0.0,
     max_new_tokens: int,
     eos_token_id: int,
+    forbidden: Sequence[int] = (),
 ) -> tuple[list[list[int]], list[list[float]]]:
-    """Answer each of U prompts `per_prompt` times; temperature 0 is greedy.
+    """Answer each of U prompts `per_prompt` times; temperature 0 is greedy; tokens that are `forbidden` are never said.
 
     Returns token ids (end token included where reached) and the log-probability of each token, U x per_prompt rows, grouped by
     prompt. Sampling uses torch's global generator, so a restored RNG state repeats it.
@@ -84,6 +86,8 @@ def generate(
     alive = torch.arange(n, device=rows.device)  # which original row each batch row is
     tokens, logps = [[] for _ in range(n)], [[] for _ in range(n)]
     for step in range(max_new_tokens):
+        if forbidden:
+            logits[:, list(forbidden)] = -torch.inf
         scores = torch.log_softmax(logits.float() / (temperature or 1.0), -1)
         chosen = scores.argmax(-1) if temperature == 0 else _draw(scores)
         chosen_logps = scores.gather(1, chosen[:, None]).squeeze(1).tolist()
