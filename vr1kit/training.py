@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +26,9 @@ from vr1kit.safekeeping import checkpoints, disks
 from vr1kit.safekeeping.files import open_folder_atomic
 from vr1kit.safekeeping.interruption import Stop, stop_at_next_step
 from vr1kit.settings import GrpoSettings, SftSettings
+
+# trl 1.16 and peft 0.21 ask transformers 5 for a property by its older name, in every step; nothing here does.
+warnings.filterwarnings("ignore", r"`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 
 class LoadsOwnCheckpoints:
