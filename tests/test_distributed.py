@@ -73,7 +73,9 @@ def test_adapters_over_shards_learn_and_are_written_merged_as_from_one_process(c
     assert moved == {"q_proj", "k_proj", "v_proj", "o_proj"} and (apart > 1e-4).float().mean() < 0.02
 
 
-def test_one_process_continues_what_two_began(alone, checkpoint, toybox_folder, tmp_path):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_one_or_two_processes_continue_what_two_began(processes, alone, checkpoint, toybox_folder, tmp_path):
+    """Within the second epoch, whose pictures come in another order than the first's."""
     expected, _ = alone
     train("ddp", 2, tmp_path, checkpoint, toybox_folder)
     log = tmp_path / "log.jsonl"
@@ -81,7 +83,7 @@ def test_one_process_continues_what_two_began(alone, checkpoint, toybox_folder, 
     for saved in (tmp_path / "checkpoints").glob("checkpoint-*"):
         state = saved / "trainer_state.json"
         assert json.loads(state.read_text())["global_step"] == 3
-    rows = train("ddp", 1, tmp_path, checkpoint, toybox_folder, steps=5)
+    rows = train("ddp", processes, tmp_path, checkpoint, toybox_folder, steps=5)
     assert [r["step"] for r in rows] == [4, 5]
     assert_same(rows, train("ddp", 1, tmp_path / "whole", checkpoint, toybox_folder, steps=5)[3:])
 

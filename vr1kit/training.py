@@ -32,7 +32,7 @@ warnings.filterwarnings("ignore", r"`is_gradient_checkpointing` is deprecated", 
 
 
 class LoadsOwnCheckpoints:
-    """Mixin for trl trainers: resume with the weights that were saved.
+    """Mixin for trl trainers: resume with the weights that were saved, and with the pictures that come next.
 
     transformers 5.23 saves this class under its older parameter names but, on resuming, loads them by their new ones: nothing
     matches, a warning is all one sees, and training goes on from the base policy (tests/test_grpo.py would fail).
@@ -46,6 +46,16 @@ class LoadsOwnCheckpoints:
         saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
         model.load_state_dict(saved.state_dict())
         return None
+
+    def _run_epoch(self, *args, epoch, train_dataloader, **kwargs):
+        """The order of an epoch's pictures is a function of its number, which must reach the sampler. accelerate passes it through
+        two wrappers; where several processes resume within an epoch there are three, and they would see the first epoch's order."""
+        sampler = train_dataloader.batch_sampler
+        while (inner := getattr(sampler, "batch_sampler", getattr(sampler, "sampler", None))) is not None:
+            sampler = inner
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
+        return super()._run_epoch(*args, epoch=epoch, train_dataloader=train_dataloader, **kwargs)
 
 
 class LearningRateGroups:
