@@ -25,7 +25,7 @@ from vr1kit.toy.tiny import CHAT_TEMPLATE, build_image_processor, build_model
 from vr1kit.toy.tiny import build_tokenizer as build_words
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-_TEXT = Shape("", "", 64, 128, 2, 4, 2, 0, 4096, True, head_size=16)
+_TEXT = Shape("", "", 64, 96, 2, 4, 2, 0, 4096, True, head_size=16)
 _TINY_TOWER = {"depth": 2, "num_heads": 2}
 #: Of each family the smallest model that has every kind of part.
 TINY = {
