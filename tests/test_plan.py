@@ -65,7 +65,7 @@ def test_checkpointed_activations_are_the_layers_inputs_and_one_layer(checkpoint
     settings = GrpoSettings(execution=Execution(activation_checkpointing=True))
     estimated = estimate_activations(sizes, 4, lengths, settings, 4)
     whole = kept_for_backward(policy.model.train(), inputs)
-    policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+    policy.model.activation_checkpointing_enable({"use_reentrant": False})
     kept = kept_for_backward(policy.model, inputs)
     assert kept + (whole - kept) / sizes.layers == pytest.approx(estimated, rel=0.15)
 

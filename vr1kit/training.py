@@ -27,8 +27,8 @@ from vr1kit.safekeeping.files import open_folder_atomic
 from vr1kit.safekeeping.interruption import Stop, stop_at_next_step
 from vr1kit.settings import GrpoSettings, SftSettings
 
-# trl 1.16 and peft 0.21 ask transformers 5 for a property by its older name, in every step; nothing here does.
-warnings.filterwarnings("ignore", r"`is_gradient_checkpointing` is deprecated", FutureWarning)
+# trl 1.16 and peft 0.21 call transformers 5 by older names, in every step; nothing here does.
+warnings.filterwarnings("ignore", r"`(is_)?gradient_checkpointing(_enable|_disable)?` is deprecated", FutureWarning)
 
 
 class LoadsOwnCheckpoints:
