@@ -2,6 +2,7 @@
 
     python benchmarks/random_checkpoint.py qwen2.5-vl-3b out/random-3b        # 7.5 GB in bfloat16
     python benchmarks/random_checkpoint.py tiny:qwen3_vl out/tiny-qwen3       # a few hundred kB, for tests
+    python benchmarks/random_checkpoint.py tiny-gpu tiny-gpu-base             # 50 M parameters, the package's own tokenizer
 
 The tokenizer is Qwen2's class over bytes and digits (its real merges cannot be made here): byte-level, every digit on its own,
 answers about four times as long as with the real one.
@@ -20,7 +21,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from vr1kit.families import FAMILIES
 from vr1kit.scale.shapes import SHAPES, Shape, build_config
-from vr1kit.toy.tiny import CHAT_TEMPLATE
+from vr1kit.toy.tiny import CHAT_TEMPLATE, build_image_processor, build_model
+from vr1kit.toy.tiny import build_tokenizer as build_words
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 _TEXT = Shape("", "", 64, 96, 2, 4, 2, 0, 4096, True, head_size=16)
@@ -53,6 +55,13 @@ def write_checkpoint(
     shape: str, folder: Path, dtype: torch.dtype = torch.float32, seed: int = 0, max_pixels: int | None = None
 ) -> Path:
     """Weights, tokenizer and image processor as `save_pretrained` writes them. shape: of SHAPES, or tiny:FAMILY."""
+    if shape == "tiny-gpu":
+        torch.manual_seed(seed)
+        tokenizer, images = build_words(), build_image_processor()
+        build_model(tokenizer, 512, 6, 512, 8).to(dtype).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        images.save_pretrained(folder)
+        return folder
     tokenizer = build_tokenizer()
     ids = tokenizer.convert_tokens_to_ids
     tokens = {
@@ -86,7 +95,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--dtype", default="bfloat16")
     arguments = parser.parse_args()
-    write_checkpoint(arguments.shape, arguments.folder, getattr(torch, arguments.dtype))
+    dtype = "float32" if arguments.shape == "tiny-gpu" else arguments.dtype  # it is to learn from scratch
+    write_checkpoint(arguments.shape, arguments.folder, getattr(torch, dtype))
 
 
 if __name__ == "__main__":

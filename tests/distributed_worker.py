@@ -1,6 +1,6 @@
 """One process of a small training, for tests/test_distributed.py: `python distributed_worker.py MODE FOLDER CHECKPOINT SCENES STEPS`.
 
-MODE is ddp or fsdp2 (also with one process, then neither matters). What is sampled must not depend on the number of processes,
+MODE is ddp or fsdp2 (also with one process, then neither matters); with -lora after it, adapters learn. What is sampled must not depend on the number of processes,
 or losses could not be compared: answers are drawn from the prompt and their place in the group, rewards from their length.
 """
 
@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import torch
 
 mode, folder, checkpoint, scenes, steps = sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), int(sys.argv[5])
+mode, _, adapters = mode.partition("-")
 processes = int(os.environ.get("WORLD_SIZE", "1"))
 
 if mode == "fsdp2" and processes > 1:
@@ -22,8 +23,7 @@ if mode == "fsdp2" and processes > 1:
 
     os.environ |= {
         "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-        "FSDP_TRANSFORMER_CLS_TO_WRAP": "Qwen2_5_VLDecoderLayer", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
-        "FSDP_RESHARD_AFTER_FORWARD": "true",
+        "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT", "FSDP_RESHARD_AFTER_FORWARD": "true",
     }  # fmt: skip
     accelerate.state.PartialState._prepare_backend = lambda self, *_, **__: ("gloo", DistributedType.MULTI_GPU)
     torch.distributed.init_process_group("gloo")
@@ -58,6 +58,7 @@ dataset = to_dataset(examples, policy.write_boxes, scenes)
 settings = GrpoSettings(
     steps=steps, prompts_per_step=4, num_generations=2, max_completion_length=8, learning_rate=1e-3, warmup_steps=0,
     lr_scheduler="constant", save_steps=2, loss_type="dapo", beta=0.05,
+    lora_rank=4 if adapters else 0,
 )  # fmt: skip
 folder.mkdir(parents=True, exist_ok=True)
 

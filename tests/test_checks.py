@@ -4,7 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from vr1kit.scale.checks import Refused, check_batch, check_lengths, check_memory, check_packages, check_versions
+from vr1kit.scale.checks import (
+    Refused,
+    check_batch,
+    check_lengths,
+    check_memory,
+    check_packages,
+    check_served_pixels,
+    check_versions,
+)
 from vr1kit.scale.model_profiles import MODEL_PROFILES, get_model_profile
 from vr1kit.scale.plan import GPUS, estimate
 from vr1kit.scale.shapes import build_config, count_parameters
@@ -54,6 +62,14 @@ def test_packages_that_a_field_needs(monkeypatch):
     check_packages(Execution())
     assert "trackers asks for wandb" in refusal(check_packages, Execution(trackers=("wandb",)))
     assert "pip install vllm" in refusal(check_packages, Execution(vllm="colocate"))
+
+
+def test_vllm_must_see_the_pictures_of_the_loss():
+    served = Execution(vllm="colocate")
+    check_served_pixels(served, 401408, 401408, "m")
+    check_served_pixels(Execution(), 12845056, 401408, "m")
+    said = refusal(check_served_pixels, served, 12845056, 401408, "m")
+    assert "12,845,056 px, as m says, and training 401,408" in said and "401408 as size.longest_edge" in said
 
 
 def test_versions():

@@ -30,6 +30,13 @@ def test_greedy_answers_equal_transformers_generate(random_policy, inputs):
         assert row[-1] == eos or len(row) == 12
 
 
+def test_forbidden_tokens_are_never_said(random_policy, inputs):
+    options = {"max_new_tokens": 6, "eos_token_id": random_policy.tokenizer.eos_token_id}
+    first = {row[0] for row in generate(random_policy.model, inputs, **options)[0]}
+    rows, logps = generate(random_policy.model, inputs, forbidden=sorted(first), **options)
+    assert not first & {token for row in rows for token in row} and all(p > -100 for row in logps for p in row)
+
+
 def test_answers_do_not_depend_on_the_batch(random_policy, inputs):
     eos = random_policy.tokenizer.eos_token_id
     together, _ = generate(random_policy.model, inputs, max_new_tokens=10, eos_token_id=eos)

@@ -1,6 +1,7 @@
 """`vr1kit plan`, `train` and `evaluate` end to end on the package's own policy, and every refusal in one line."""
 
 import json
+from importlib.util import find_spec
 
 import pytest
 
@@ -63,6 +64,10 @@ def test_bad_input_is_refused_before_any_work(toybox_folder, capsys, runs_folder
     assert "the model's context is 1024; set max_completion_length to at most" in said
     assert "loss_type must be one of 'grpo', 'dr_grpo', 'dapo'" in complaint(capsys, *train, "-p", "loss_type", "ppo")
     assert "no such folder" in complaint(capsys, *train, "--model", "nowhere")
+    assert "needs the package bitsandbytes" in complaint(capsys, *train, "--quantize", "4bit") or find_spec("bitsandbytes")
+    assert "needs the package flash_attn" in complaint(capsys, *train, "--attention", "flash_attention_2") or find_spec(
+        "flash_attn"
+    )
     assert not (runs_folder / "models" / "training").exists()
 
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from random_checkpoint import write_checkpoint
 
+from vr1kit.adapters import lora_config
 from vr1kit.evaluate import prepare_inputs
 from vr1kit.models import freeze_tower, load_policy
 from vr1kit.scale.plan import GPUS, Lengths, count_trained, estimate, estimate_activations, read_sizes
 from vr1kit.scale.shapes import SHAPES, build_config, count_parameters
 from vr1kit.scenes import draw_scene
 from vr1kit.settings import Execution, GrpoSettings
-from vr1kit.training import lora_config
 
 PAPER = Lengths(prompt=700, completion=512, image=512)
 CHECKPOINTED = Execution(precision="bfloat16", activation_checkpointing=True)
@@ -65,7 +65,7 @@ def test_checkpointed_activations_are_the_layers_inputs_and_one_layer(checkpoint
     settings = GrpoSettings(execution=Execution(activation_checkpointing=True))
     estimated = estimate_activations(sizes, 4, lengths, settings, 4)
     whole = kept_for_backward(policy.model.train(), inputs)
-    policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+    policy.model.activation_checkpointing_enable({"use_reentrant": False})
     kept = kept_for_backward(policy.model, inputs)
     assert kept + (whole - kept) / sizes.layers == pytest.approx(estimated, rel=0.15)
 

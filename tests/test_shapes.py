@@ -9,6 +9,7 @@ from vr1kit.scale.shapes import SHAPES, build_config, count_parameters
 PUBLISHED = {  # safetensors metadata of the hub
     "qwen2-vl-2b": 2_208_985_600, "qwen2-vl-7b": 8_291_375_616, "qwen2.5-vl-3b": 3_754_622_976, "qwen2.5-vl-7b": 8_292_166_656,
     "qwen2.5-vl-32b": 33_452_718_336, "qwen3-vl-8b": 8_767_123_696,
+    "tiny-gpu": 51_332_096,  # ours
 }  # fmt: skip
 
 
@@ -22,6 +23,11 @@ def test_every_shape_has_the_published_number_of_parameters(name):
 def test_counts_are_those_of_a_loaded_model(tmp_path):
     model = load_policy(write_checkpoint("tiny:qwen3_vl", tmp_path)).model
     assert count_parameters(model.config).total == sum(p.numel() for p in model.parameters())
+
+
+def test_the_policy_for_one_gpu_is_of_the_planned_size(tmp_path):
+    model = load_policy(write_checkpoint("tiny-gpu", tmp_path)).model
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(PUBLISHED["tiny-gpu"], rel=0.01)  # its words may change
 
 
 def test_an_unknown_shape_is_refused():

@@ -10,6 +10,7 @@ trl's own path elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,8 +69,9 @@ def generate(
     temperature: float = 0.0,
     max_new_tokens: int,
     eos_token_id: int,
+    forbidden: Sequence[int] = (),
 ) -> tuple[list[list[int]], list[list[float]]]:
-    """Answer each of U prompts `per_prompt` times; temperature 0 is greedy.
+    """Answer each of U prompts `per_prompt` times; temperature 0 is greedy. In place of a `forbidden` token comes the likeliest other.
 
     Returns token ids (end token included where reached) and the log-probability of each token, U x per_prompt rows, grouped by
     prompt. Sampling uses torch's global generator, so a restored RNG state repeats it.
@@ -86,6 +88,9 @@ def generate(
     for step in range(max_new_tokens):
         scores = torch.log_softmax(logits.float() / (temperature or 1.0), -1)
         chosen = scores.argmax(-1) if temperature == 0 else _draw(scores)
+        if forbidden and (bad := torch.isin(chosen, torch.tensor(forbidden, device=chosen.device))).any():
+            allowed = scores.index_fill(1, torch.tensor(forbidden, device=scores.device), -torch.inf)
+            chosen = torch.where(bad, allowed.argmax(-1), chosen)
         chosen_logps = scores.gather(1, chosen[:, None]).squeeze(1).tolist()
         for row, token, logp in zip(alive.tolist(), chosen.tolist(), chosen_logps, strict=True):
             tokens[row].append(token)

@@ -26,7 +26,8 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,9 @@ class Settings:
     seed: int = 0  # for vote
     max_new_tokens: int = 512  # the released code's limit for Qwen
     dtype: str = "float32"
+    revision: str | None = None  # of a hub model
+    family: str | None = None  # griffon, for models that answer in plain text
+    attention: str | None = None  # transformers' attn_implementation
     limit: int | None = None  # only so many pictures, the first
 
     def __post_init__(self):
@@ -152,28 +156,28 @@ def describe_truth(data: DetectionSet, folder: Path) -> dict:
 def evaluate(
     model: str, data: str | os.PathLike, out: str | os.PathLike, settings: Settings = Settings(), *, split: str | None = None,
     images: str | None = None, format: str | None = None, batch: int = 16, device: str | None = None,
-    progress: Callable[..., Iterable] | None = None, launch: Callable[[], None] | None = None,
+    progress: Callable[..., Iterable] | None = None, launch: Callable[[], None] | None = None, server: str | None = None,
 ) -> Step:  # fmt: skip
     """Ask a policy everything about a set, or find it asked; what an interrupted call left is used. Returns the finished step.
 
     progress: called with total, initial and unit, gives a bar with `update` (tqdm). launch: starts processes that call
-    `answer_share` and waits for them; what they leave is answered here. Raises PolicyError, DataError, and RunError where `out`
-    holds anything else.
+    `answer_share` and waits for them; what they leave is answered here. server: the model answers there (`scale.servers`), and only
+    its processor is loaded here. Raises PolicyError, DataError, and RunError where `out` holds anything else.
     """
-    step, task = open_step(model, data, out, settings, split, images, format)
+    step, task = open_step(model, data, out, settings, split, images, format, served=server is not None)
     if step.state() == "done":
         return step
     if step.has(MANIFEST) or (step.has(ATTEMPT) and not step.is_same_attempt()):
         why = step.why() if step.has(MANIFEST) else "it was begun with other settings, data, model or code"
         raise RunError(f"{step.run.path} holds another evaluation ({why}): give another --out, or delete that folder")
-    from vr1kit.models import load_policy
-
-    policy = load_policy(model, settings.dtype, weights=launch is None)
+    policy = _load(model, settings, weights=launch is None and server is None)
+    ask = _ask_at(server, model) if server else None
     step.begin()
     (step.path / CHECKPOINTS).mkdir(exist_ok=True)
     if launch is None:
-        policy.model.to(device or _best_device())
-        answer_questions(policy, task, settings, step.path / CHECKPOINTS, batch, progress)
+        if server is None:
+            policy.model.to(device or _best_device())
+        answer_questions(policy, task, settings, step.path / CHECKPOINTS, batch, progress, ask=ask)
     else:
         launch()
     queries, found = task.list_queries(), _read_answers(step.path / CHECKPOINTS)
@@ -196,21 +200,21 @@ def answer_share(
     """In one of several processes that `evaluate` launched: answer every so-manieth question."""
     import torch
 
-    from vr1kit.models import load_policy
-
     step, task = open_step(model, data, out, settings, split, images, format)
-    policy = load_policy(model, settings.dtype)
+    policy = _load(model, settings)
     policy.model.to(device or (f"cuda:{rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"))
     answer_questions(policy, task, settings, step.path / CHECKPOINTS, batch, progress, rank, processes)
 
 
 def open_step(
     model: str, data: str | os.PathLike, out: str | os.PathLike, settings: Settings, split: str | None = None,
-    images: str | None = None, format: str | None = None,
+    images: str | None = None, format: str | None = None, served: bool = False,
 ) -> tuple[Step, Task]:  # fmt: skip
-    """The step of an evaluation and its questions; nothing is written."""
+    """The step of an evaluation and its questions; nothing is written. Which server it was does not matter, only that it was one."""
     task, out = open_task(data, settings, split, images, format), Path(out)
     config = {"kind": task.kind, "set": task.name, "model": str(model), "data": str(data), "split": split, **asdict(settings)}
+    if served:
+        config["served"] = True
     inputs = {"model": hash_model(model), "truth": digest(task.describe())}
     return Run(check_name(out.name), out).step(STEP, config, inputs, code=["evaluations"]), task
 
@@ -226,6 +230,21 @@ def hash_model(model: str) -> str:
     return digest({path.name: file_hash(path) for path in files} or str(model))
 
 
+def _load(model: str, settings: Settings, weights: bool = True) -> Any:
+    from vr1kit.models import load_policy
+
+    s = settings
+    return load_policy(model, s.dtype, s.revision, family=s.family, attention=s.attention, weights=weights)
+
+
+def _ask_at(server: str, model: str) -> Callable:
+    from functools import partial
+
+    from vr1kit.scale.servers import ask_server, find_model
+
+    return partial(ask_server, server, find_model(server, model))
+
+
 def _best_device() -> str:
     import torch
 
@@ -233,31 +252,33 @@ def _best_device() -> str:
 
 
 def answer_questions(
-    policy: Any, task: Task, settings: Settings, folder: Path, batch: int, progress: Any = None, rank: int = 0, processes: int = 1
-) -> None:
-    """Answer what is missing, into folder/answers-RANK.jsonl: rows {place, text, scores, tokens}, batch by batch.
+    policy: Any, task: Task, settings: Settings, folder: Path, batch: int, progress: Any = None, rank: int = 0, processes: int = 1,
+    ask: Callable | None = None,
+) -> None:  # fmt: skip
+    """Answer what is missing, into folder/answers-RANK.jsonl: rows {place, text, scores, tokens}, batch by batch; by
+    `asking.answer_queries`, or by an `ask` with the same arguments.
 
     Of a vote the drawn answers are not kept; a query's draws depend on the seed and on where its batch begins.
     """
     from vr1kit.asking import answer_queries, score_answers
 
-    queries, path = task.list_queries(), folder / f"answers-{rank}.jsonl"
+    queries, path, ask = task.list_queries(), folder / f"answers-{rank}.jsonl", ask or answer_queries
     _drop_cut_line(path)
     mine, found = range(rank, len(queries), processes), _read_answers(folder)
     left = sorted((k for k in mine if k not in found), key=lambda k: (len(queries[k][2]), k))
     bar = progress(total=len(mine), initial=len(mine) - len(left), unit="query") if progress else None
-    with open(path, "a", encoding="utf-8") as out:
+    with bar or nullcontext(), open(path, "a", encoding="utf-8") as out:
         for start in range(0, len(left), batch):
             chunk = left[start : start + batch]
             paths, prompts = [queries[k][1] for k in chunk], [queries[k][2] for k in chunk]
             options = {"batch": batch, "max_new_tokens": settings.max_new_tokens}
-            said = [row[0] for row in answer_queries(policy, paths, prompts, **options)]
+            said = [row[0] for row in ask(policy, paths, prompts, **options)]
             scores: Sequence = [[]] * len(chunk)
             if task.plan:
                 drawn = ()
                 if settings.score == "vote":
                     draw = {"samples": settings.samples, "seed": settings.seed * len(queries) + chunk[0]}
-                    drawn = answer_queries(policy, paths, prompts, **options, **draw)
+                    drawn = ask(policy, paths, prompts, **options, **draw)
                 plan = Plan(task.plan.protocol, task.plan.data, tuple(task.plan.queries[k] for k in chunk))
                 scores = [s.tolist() for s in score_answers(policy, plan, said, settings.score, settings.pool, drawn)]
             for k, answer, score in zip(chunk, said, scores, strict=True):
@@ -267,8 +288,6 @@ def answer_questions(
             os.fsync(out.fileno())
             if bar is not None:
                 bar.update(len(chunk))
-    if bar is not None:
-        bar.close()
 
 
 def _read_answers(folder: Path) -> dict[int, dict]:
@@ -351,14 +370,14 @@ def read_evaluation(folder: str | os.PathLike) -> Step:
     return step
 
 
+def settings_of(step: Step) -> Settings:
+    return Settings(**{f.name: step.config[f.name] for f in fields(Settings) if f.name in step.config})
+
+
 def describe_evaluation(step: Step) -> list[str]:
     """Lines for a terminal: what was asked, the numbers, and everything that was odd."""
     c, m = step.config, step.metrics()
-    how = (
-        f", protocol {c['protocol']}, score {Settings(**{k: c[k] for k in asdict(Settings())}).score_name}"
-        if c["kind"] == "detection"
-        else ""
-    )
+    how = f", protocol {c['protocol']}, score {settings_of(step).score_name}" if c["kind"] == "detection" else ""
     counts = m["counts"]
     lines = [f"{c['model']} on {c['set']}: {c['kind']}{how}, {counts['queries']} queries"]
     values = {name: value for name, value in m.items() if name not in ("counts", "notes")}

@@ -23,6 +23,7 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
+from vr1kit.adapters import lora_config
 from vr1kit.baselines import BASELINES
 from vr1kit.credit import assign_object_credit
 from vr1kit.criteria import Criteria, Schedule
@@ -40,7 +41,6 @@ from vr1kit.training import (
     Monitor,
     ProgressLog,
     execution_options,
-    lora_config,
     run_trainer,
     save_trained,
 )
@@ -224,6 +224,7 @@ class VisionR1Trainer(LearningRateGroups, LoadsOwnCheckpoints, GRPOTrainer):
         tokens, _ = generate(
             model, inputs, per_prompt=group, temperature=self.temperature, max_new_tokens=self.max_completion_length,
             eos_token_id=self._tokenizer.eos_token_id,
+            forbidden=() if self.share_loss else (model.config.image_token_id,),  # trl's loss would look for its picture
         )  # fmt: skip
         model.train()
         return tokens, None
@@ -360,6 +361,7 @@ def grpo_config(settings: GrpoSettings, folder: Path, reward_weights: Sequence[f
     vllm = {
         "use_vllm": True, "vllm_mode": e.vllm, "vllm_server_base_url": e.vllm_url if e.vllm == "server" else None,
         "vllm_gpu_memory_utilization": e.vllm_memory, "vllm_tensor_parallel_size": e.vllm_tensor_parallel,
+        "generation_kwargs": {"bad_words": ["<|image_pad|>"]},  # the loss would look for its picture; trl forbids it elsewhere
     } if e.vllm else {}  # fmt: skip
     return GRPOConfig(
         **execution_options(s, s.prompts_per_step * s.num_generations), **vllm, output_dir=str(folder / "checkpoints"), max_steps=s.steps,

@@ -140,6 +140,7 @@ def load_policy(
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=quantize == "4bit", load_in_8bit=quantize == "8bit", bnb_4bit_quant_type="nf4",  # QLoRA paper, Sec. 3
             bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=getattr(torch, dtype),
+            llm_int8_skip_modules=["model.visual", "lm_head"],  # ours: the tower sees the edges, and is a tenth of the model
         )  # fmt: skip
     try:
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)

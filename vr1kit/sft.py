@@ -13,11 +13,12 @@ from pathlib import Path
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from vr1kit.adapters import lora_config
 from vr1kit.data import decode_images
 from vr1kit.models import Policy, freeze_tower
 from vr1kit.prompts import write_answer
 from vr1kit.settings import SftSettings
-from vr1kit.training import LearningRateGroups, LoadsOwnCheckpoints, ProgressLog, execution_options, lora_config, run_trainer
+from vr1kit.training import LearningRateGroups, LoadsOwnCheckpoints, ProgressLog, execution_options, run_trainer
 
 LOGGED = {n: n for n in ("loss", "grad_norm", "learning_rate", "entropy")} | {"mean_token_accuracy": "token_accuracy"}
 

@@ -1,14 +1,14 @@
-"""What the baseline's and the method's training share: execution, saving, stopping and resuming rightly, progress, adapters,
+"""What the baseline's and the method's training share: execution, saving, stopping and resuming rightly, progress,
 learning-rate groups."""
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -18,16 +18,21 @@ from transformers import TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 
+from vr1kit.adapters import save_merged
 from vr1kit.criteria import Schedule
-from vr1kit.models import Policy, save_policy, save_processor
+from vr1kit.models import Policy, save_processor
 from vr1kit.monitor import Watch
 from vr1kit.safekeeping import checkpoints, disks
+from vr1kit.safekeeping.files import open_folder_atomic
 from vr1kit.safekeeping.interruption import Stop, stop_at_next_step
 from vr1kit.settings import GrpoSettings, SftSettings
 
+# trl 1.16 and peft 0.21 call transformers 5 by older names, in every step; nothing here does.
+warnings.filterwarnings("ignore", r"`(is_)?gradient_checkpointing(_enable|_disable)?` is deprecated", FutureWarning)
+
 
 class LoadsOwnCheckpoints:
-    """Mixin for trl trainers: resume with the weights that were saved.
+    """Mixin for trl trainers: resume with the weights that were saved, and with the pictures that come next.
 
     transformers 5.23 saves this class under its older parameter names but, on resuming, loads them by their new ones: nothing
     matches, a warning is all one sees, and training goes on from the base policy (tests/test_grpo.py would fail).
@@ -41,6 +46,16 @@ class LoadsOwnCheckpoints:
         saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
         model.load_state_dict(saved.state_dict())
         return None
+
+    def _run_epoch(self, *args, epoch, train_dataloader, **kwargs):
+        """The order of an epoch's pictures is a function of its number, which must reach the sampler. accelerate passes it through
+        two wrappers; where several processes resume within an epoch there are three, and they would see the first epoch's order."""
+        sampler = train_dataloader.batch_sampler
+        while (inner := getattr(sampler, "batch_sampler", getattr(sampler, "sampler", None))) is not None:
+            sampler = inner
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
+        return super()._run_epoch(*args, epoch=epoch, train_dataloader=train_dataloader, **kwargs)
 
 
 class LearningRateGroups:
@@ -207,29 +222,18 @@ def run_trainer(trainer, policy: Policy, folder: Path, save_to: Path | None = No
 
 
 def save_trained(trainer, policy: Policy, folder: Path) -> None:
-    """Write the policy as it is now, from any number of processes; sharded weights are gathered. Call it on every rank."""
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # every rank takes part; the first one gets it
-        if trainer.accelerator.is_main_process:
-            model.save_pretrained(folder, state_dict=state)
-            save_processor(policy, folder)
-    elif trainer.accelerator.is_main_process:
-        model = copy.deepcopy(trainer.accelerator.unwrap_model(trainer.model))
-        save_policy(replace(policy, model=model), folder)
-    trainer.accelerator.wait_for_everyone()
+    """Write the policy as it is now, adapters merged, from any number of processes; shards are gathered. Call it on every rank."""
+    model, accelerator = trainer.accelerator.unwrap_model(trainer.model), trainer.accelerator
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled  # then every rank takes part, and the first one gets it
+    state = accelerator.get_state_dict(trainer.model_wrapped) if sharded else model.state_dict()
+    if accelerator.is_main_process:
+        with open_folder_atomic(folder) as new:
+            save_merged(model, state, new)
+            save_processor(policy, new)
+    accelerator.wait_for_everyone()
 
 
 def _is_complete(checkpoint: Path, steps: int) -> bool:
     """Did it get as far as asked? `steps` -1: as far as its epochs went."""
     state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
     return state.global_step >= (steps if steps > 0 else state.max_steps)
-
-
-def lora_config(rank: int):
-    """Adapters on the attention projections; None for rank 0, which trains all weights."""
-    if not rank:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"], task_type="CAUSAL_LM")

@@ -16,6 +16,9 @@ SETTINGS = (  # fields of evaluations.Settings, with the defaults that tests/tes
     ("seed", int, "of these draws (0)"),
     ("max_new_tokens", int, "longest answer (512)"),
     ("dtype", str, "float32, bfloat16 or float16 (float32)"),
+    ("revision", str, "commit or tag of a hub model (None)"),
+    ("family", str, "griffon, for models that answer in plain text; else by the model's class (None)"),
+    ("attention", str, "sdpa, eager or flash_attention_2; else transformers' own choice (None)"),
     ("limit", int, "only the first N pictures (None)"),
 )
 
@@ -26,6 +29,7 @@ examples:
   vr1kit evaluate --model mixed --data my_coco --split val2017 --out runs/before
   vr1kit evaluate --model Qwen/Qwen2.5-VL-7B-Instruct --data ODINW/pothole --split test \\
       --protocol present --score token_prob --pool min --dtype bfloat16 --out runs/pothole
+  vr1kit evaluate --model PATH --server http://localhost:8000/v1 --data ODINW/pothole --out runs/served --batch 64
   vr1kit evaluate --model mixed --data refcoco --split testA --out runs/refcoco_testA
   vr1kit evaluate --model mixed --data chartqa.jsonl --out runs/chartqa
 
@@ -50,6 +54,7 @@ The same command goes on where it was interrupted.""")  # fmt: skip
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 ... (cuda if there is one)")
     parser.add_argument("--batch", type=int, default=16, metavar="N", help="questions at once and process (16)")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes on this machine, a GPU each (1)")
+    parser.add_argument("--server", metavar="URL", help="ask the model there (`vllm serve`, SGLang) instead of loading it")
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
@@ -61,6 +66,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     a = arguments
     settings = Settings(**{name: getattr(a, name) for name, *_ in SETTINGS if hasattr(a, name)})
     where = {"split": a.split, "images": a.images, "format": a.format, "batch": a.batch, "device": a.device}
+    if a.server and (a.processes > 1 or a.device):
+        raise ValueError("a server shares out the work itself: leave out --processes and --device, and raise --batch")
     bar = lambda **k: tqdm(desc="asking", mininterval=1, **k)  # noqa: E731
     if "RANK" in os.environ:  # one of those that are launched below
         answer_share(
@@ -69,7 +76,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         return 0
     log = Path(a.out) / "processes.log"
     others = (lambda: launch(a.words, a.processes, log)) if a.processes > 1 else None
-    step = evaluate(a.model, a.data, a.out, settings, **where, progress=bar, launch=others)
+    step = evaluate(a.model, a.data, a.out, settings, **where, progress=bar, launch=others, server=a.server)
     print("\n".join([*describe_evaluation(step), f"in {step.path}"]))
     return 0
 

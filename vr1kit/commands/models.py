@@ -43,6 +43,8 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="PATH", help="a folder or a hub name (the profile's)")
     parser.add_argument("--revision", metavar="COMMIT", help="pins a hub model")
     parser.add_argument("--family", metavar="NAME", help="griffon, for models that answer in plain text (by the model's class)")
+    parser.add_argument("--quantize", choices=("4bit", "8bit"), help="adapters on a base of 4 or 8 bits (the profile's: none)")
+    parser.add_argument("--attention", metavar="NAME", help="flash_attention_2, sdpa or eager (transformers' own choice)")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="a detection dataset in any known format")
     parser.add_argument("--split", metavar="NAME", help="which split of it")
     parser.add_argument("--run", default="models", metavar="NAME", help="folder under runs/ (models)")
@@ -54,11 +56,15 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
 
 
 def _request(arguments: argparse.Namespace, method: str = "grpo"):
+    from dataclasses import replace
+
     from vr1kit.scale.model_profiles import get_model_profile
     from vr1kit.scale.model_runs import Request, change_settings
     from vr1kit.settings import SftSettings
 
     profile = get_model_profile(arguments.profile)
+    wishes = {name: getattr(arguments, name) for name in ("quantize", "attention") if getattr(arguments, name)}
+    profile = replace(profile, **wishes)
     settings = profile.settings
     if method == "sft":
         settings = SftSettings(

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from vr1kit.drawing.pictures import judge_answer
-from vr1kit.evaluations import STEP, Settings, read_evaluation
+from vr1kit.evaluations import STEP, read_evaluation, settings_of
 from vr1kit.measures.accuracy import count_by_picture, find_accuracy
 from vr1kit.measures.errors import by_number, by_size, compare_errors, count_changes, find_errors
 from vr1kit.measures.intervals import Matches, accumulate, bootstrap_suite, draw_weights, interval
@@ -74,7 +74,7 @@ def _check_same(before: Step, after: Step) -> tuple[str, ...]:
             raise RunError(f"{before.run.name} has {key} {one}, {after.run.name} {other}: {what}; evaluate both alike")
     if before.inputs["truth"] != after.inputs["truth"]:
         raise RunError(f"{before.run.name} and {after.run.name} were tested on different data; evaluate both on one set")
-    scores = [Settings(**{k: s.config[k] for k in Settings.__dataclass_fields__}).score_name for s in (before, after)]
+    scores = [settings_of(s).score_name for s in (before, after)]
     if before.config["kind"] == "detection" and scores[0] != scores[1]:
         return (f"boxes were scored differently, {scores[0]} before and {scores[1]} after: AP tells both apart",)
     return ()
@@ -181,7 +181,7 @@ def compare_sets(before: Mapping[str, Step], after: Mapping[str, Step], resample
 def _to_row(name: str, step: Step) -> dict:
     if step.config["kind"] != "detection":
         raise RunError(f"{name} is no detection set; compare expressions and questions one by one")
-    m, settings = step.metrics(), Settings(**{k: step.config[k] for k in Settings.__dataclass_fields__})
+    m, settings = step.metrics(), settings_of(step)
     asked = {"protocol": settings.protocol, "score": settings.score_name, "metric": "AP"}
     return {"set": name, **asked, "value": m["AP"], "n_images": len(Matches.load(step.path / "matches.npz").truths)}
 

@@ -14,7 +14,7 @@ from typing import Any
 from vr1kit import figures
 from vr1kit.criteria import two_stage
 from vr1kit.drawing.style import Chart, save_figure
-from vr1kit.evaluations import Settings
+from vr1kit.evaluations import settings_of
 from vr1kit.measures.confidence import calibrate
 from vr1kit.measures.outcomes import find_outcomes
 from vr1kit.profiles import SHIFTED_NAMES, UNSEEN_NAMES
@@ -98,7 +98,7 @@ def calibrate_evaluation(step: Step) -> Any:
 
 
 def _draw_calibration(pair: Sequence[Step]) -> Chart:
-    settings = [Settings(**{k: step.config[k] for k in Settings.__dataclass_fields__}) for step in pair]
+    settings = [settings_of(step) for step in pair]
     named: Mapping[str, Any] = {
         f"{step.run.name}, {s.score_name}": calibrate_evaluation(step) for step, s in zip(pair, settings, strict=True)
     }

@@ -95,6 +95,15 @@ def check_packages(execution: Execution) -> None:
             )
 
 
+def check_served_pixels(execution: Execution, seen: int, trained: int, model: str) -> None:
+    """vLLM reads the bound on a picture's pixels from the checkpoint; rollouts and loss must see the same picture."""
+    if execution.vllm and seen != trained:
+        what = f"vLLM shows pictures of up to {seen:,} px, as {model} says, and training {trained:,}"
+        raise Refused(
+            f"{what}; give it a copy whose preprocessor_config.json has {trained} as size.longest_edge (links to its weights will do)"
+        )
+
+
 def check_versions(then: Mapping[str, str], now: Mapping[str, str], folder: str) -> None:
     """A checkpoint goes on with the packages that wrote it."""
     moved = [f"{name} {then[name]} then, {now.get(name)} now" for name in then if then[name] != now.get(name)]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from vr1kit.criteria import two_stage
 from vr1kit.scale.plan import Lengths
+from vr1kit.scale.shapes import SHAPES
 from vr1kit.settings import Execution, GrpoSettings
 
 PAPER_EXAMPLES = 49_000  # paper Sec. 4.1
@@ -36,6 +37,12 @@ class ModelProfile:
     quantize: str
     hours: float  # for PAPER_EXAMPLES, estimated
     aims_at: str
+    attention: str = ""  # transformers' attn_implementation; "" for its own choice
+
+    @property
+    def bound_pixels(self) -> bool:
+        """Published checkpoints look at up to 16,384 visual tokens a picture; ours are made for their pictures."""
+        return bool(self.shape and SHAPES[self.shape].hub)
 
     @property
     def command(self) -> str:
@@ -77,6 +84,16 @@ MODEL_PROFILES = {
             "no number of the paper's: it shows that the command works",
         ),
         ModelProfile(
+            "tiny-gpu", "50 M parameters from scratch on scenes; first `python benchmarks/random_checkpoint.py tiny-gpu tiny-gpu-base`, then --method sft",
+            "tiny-gpu-base", "tiny-gpu",
+            GrpoSettings(
+                steps=300, prompts_per_step=64, num_generations=8, learning_rate=1e-4, save_steps=100,  # all ours, none of them tried
+                execution=Execution(precision="bfloat16"),
+            ),
+            Lengths(110, 96, 36), "rtx4090", 1, "none", "", "float32", "", 0.25,
+            "no number of the paper's; above its own SFT on the same scenes",
+        ),
+        ModelProfile(
             "qwen2.5-vl-3b-lora", "adapters on one 24 GB GPU", "Qwen/Qwen2.5-VL-3B-Instruct", "qwen2.5-vl-3b", _LORA, _LENGTHS,
             "rtx4090", 1, "none", "", "bfloat16", "", 66, "no number of the paper's (it trains 7B); the direction of Table 1",
         ),
@@ -88,6 +105,11 @@ MODEL_PROFILES = {
         ModelProfile(
             "qwen2.5-vl-7b", "the paper: all weights, 8 GPUs of 80 GB", "Qwen/Qwen2.5-VL-7B-Instruct", "qwen2.5-vl-7b", _PAPER, _LENGTHS,
             "h100-80", 8, "fsdp2", "fsdp2", "float32", "", 17.5, "COCO mAP 26.6, ODINW-13 46.0 (paper Table 1)",
+        ),
+        ModelProfile(
+            "qwen2.5-vl-32b-lora", "adapters over 8 GPUs of 80 GB, weights sharded", "Qwen/Qwen2.5-VL-32B-Instruct", "qwen2.5-vl-32b",
+            replace(_LORA, execution=replace(_LORA.execution, accumulation=2)), _LENGTHS,
+            "h100-80", 8, "fsdp2", "fsdp2", "bfloat16", "", 28, "no number of the paper's (it trains 7B); the direction of Table 1",
         ),
         ModelProfile(
             "qwen3-vl-8b", "all weights, 8 GPUs of 80 GB", "Qwen/Qwen3-VL-8B-Instruct", "qwen3-vl-8b",

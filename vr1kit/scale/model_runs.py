@@ -22,7 +22,16 @@ from vr1kit.records import DetectionSet
 from vr1kit.runs import CHECKPOINTS, Step, open_run, read_json
 from vr1kit.safekeeping.files import digest, file_hash, to_jsonable
 from vr1kit.safekeeping.provenance import describe_machine
-from vr1kit.scale.checks import Refused, check_batch, check_lengths, check_memory, check_packages, check_versions, find_gpu
+from vr1kit.scale.checks import (
+    Refused,
+    check_batch,
+    check_lengths,
+    check_memory,
+    check_packages,
+    check_served_pixels,
+    check_versions,
+    find_gpu,
+)
 from vr1kit.scale.model_profiles import ModelProfile
 from vr1kit.scale.plan import GB, GPUS, Gpu, Lengths, Plan, estimate
 from vr1kit.settings import Execution, GrpoSettings, SftSettings
@@ -74,6 +83,15 @@ def change_settings(settings: GrpoSettings | SftSettings, changes: Mapping[str, 
     return replace(settings, **mine, **({"execution": replace(settings.execution, **how)} if how else {}))
 
 
+def load_options(request: Request) -> dict[str, Any]:
+    """What `load_policy` is asked for, beside the model."""
+    p = request.profile
+    return {
+        "dtype": p.dtype, "revision": request.revision, "family": request.family, "attention": p.attention or None,
+        "quantize": p.quantize, "bound_pixels": p.bound_pixels,
+    }  # fmt: skip
+
+
 def choose_examples(data: DetectionSet, wanted: int, seed: int) -> list[Example]:
     """At most so many examples, each picture once; labels that are phrases are asked for one at a time."""
     usable = sum(not find_reasons(record, Limits(), data.phrases) for record in data.records)
@@ -94,8 +112,10 @@ def prepare(request: Request, processes: int) -> Prepared:
         wanted = s.steps * s.prompts_per_step
     else:
         wanted = 10**9
-    policy = load_policy(request.model, revision=request.revision, family=request.family, bound_pixels=bool(request.profile.shape),
-                         weights=False)  # fmt: skip
+    own = load_policy(request.model, **{**load_options(request), "bound_pixels": False}, weights=False)
+    policy = load_policy(request.model, **load_options(request), weights=False)
+    seen, trained = (p.processor.image_processor.size["longest_edge"] for p in (own, policy))
+    check_served_pixels(s.execution, seen, trained, request.model)
     data = open_dataset(request.data, request.split)
     examples = [replace(e, prompt=policy.family.reword(e.prompt)) for e in choose_examples(data, wanted, s.seed)]
     lengths = measure_lengths(policy, examples, s)
@@ -108,6 +128,7 @@ def prepare(request: Request, processes: int) -> Prepared:
     config = {
         "model": request.model, "revision": request.revision, "family": request.family, "method": request.method, "seed": s.seed,
         "dtype": request.profile.dtype, "quantize": request.profile.quantize,
+        "attention": request.profile.attention,
         "settings": {k: v for k, v in asdict(s).items() if k != "execution"},
         "versions": {name: version for name, version in describe_machine()["packages"].items() if name in VERSIONS},
     }  # fmt: skip
@@ -217,9 +238,7 @@ def train(prepared: Prepared, show: bool = True) -> Step:
         last = max((int(c.name.split("-")[-1]) for c in (step.path / CHECKPOINTS).glob("checkpoint-*")), default=0)
         step.trim_log(lambda row: row["step"] <= last)
     state.wait_for_everyone()
-    p = request.profile
-    policy = load_policy(request.model, dtype=p.dtype, revision=request.revision, family=request.family, quantize=p.quantize,
-                         bound_pixels=bool(p.shape))  # fmt: skip
+    policy = load_policy(request.model, **load_options(request))
     dataset = to_dataset(prepared.examples, policy.write_boxes, prepared.root)
     if request.method == "sft":
         from vr1kit.sft import train_sft as run

@@ -61,6 +61,27 @@ SHAPES = {
     "qwen2.5-vl-32b": Shape(
         "qwen2_5_vl", "Qwen/Qwen2.5-VL-32B-Instruct", 5120, 27648, 64, 40, 8, 152064, 128000, False, {"intermediate_size": 3456}
     ),
+    # ours, for scenes: `vr1kit.toy.tiny.build_model(tokenizer, 512, 6, 512, 8)` with its tokenizer
+    "tiny-gpu": Shape(
+        "qwen2_5_vl",
+        "",
+        512,
+        1536,
+        8,
+        4,
+        2,
+        429,
+        1024,
+        True,
+        {
+            "depth": 6,
+            "hidden_size": 512,
+            "intermediate_size": 1536,
+            "patch_size": 8,
+            "window_size": 192,
+            "fullatt_block_indexes": tuple(range(6)),
+        },
+    ),
     "qwen3-vl-8b": Shape("qwen3_vl", "Qwen/Qwen3-VL-8B-Instruct", 4096, 12288, 36, 32, 8, 151936, 262144, False),
 }
 
