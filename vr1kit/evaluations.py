@@ -14,7 +14,8 @@
     of expressions and questions
       rows.csv           image_id, kind, right, and what was asked
 
-What is asked follows from the data: categories -> detection, phrases (RefCOCO) -> referring expressions, a JSONL file -> questions.
+What is asked follows from the data: categories -> detection, phrases (RefCOCO) -> referring expressions, a JSONL file or a
+published set of questions (`vr1kit.formats.question_sets`) -> questions.
 Each batch of answers is on disk before the next begins; the same command goes on after it, with any number of processes. A folder that holds something else,
 or a result of other code, is refused, never overwritten. Importing needs no torch.
 """
@@ -26,15 +27,25 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vr1kit.data import DetectionSet, read_coco
+from vr1kit.formats.question_sets import open_question_set
 from vr1kit.formats.readers import open_dataset
-from vr1kit.measures.accuracy import FOUND, Expression, Question, judge_answer, judge_expression, list_expressions, read_questions
+from vr1kit.measures.accuracy import (
+    FOUND,
+    Expression,
+    Question,
+    judge_answer,
+    judge_expression,
+    list_expressions,
+    list_questions,
+    read_questions,
+)
 from vr1kit.measures.confidence import POOLS, SCORES
 from vr1kit.measures.protocols import PROTOCOLS, Plan, merge_answers, plan_queries, read_answer
 from vr1kit.measures.scorecard import DetectionWarning, score_set
@@ -87,6 +98,7 @@ class Task:
     plan: Plan | None = None
     expressions: tuple[Expression, ...] = ()
     questions: tuple[Question, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)  # reason -> questions of the set that cannot be asked
 
     def list_queries(self) -> list[tuple[Any, str, str]]:
         """(image_id, path of the picture, prompt), in order."""
@@ -108,12 +120,12 @@ class Task:
 def open_task(
     data: str | os.PathLike, settings: Settings, split: str | None = None, images: str | None = None, format: str | None = None
 ) -> Task:
-    """A dataset folder, a COCO .json or a .jsonl of questions. Raises DataError for what cannot be read."""
+    """A dataset folder, a COCO .json, or questions. Raises DataError for what cannot be read."""
     path = Path(data)
     if path.suffix == ".jsonl":
-        questions = read_questions(path)
-        pictures = list(dict.fromkeys(q.image for q in questions))[: settings.limit]
-        return Task("questions", path.stem, path.parent, questions=tuple(q for q in questions if q.image in set(pictures)))
+        return _open_questions(path.stem, path.parent, read_questions(path), {}, settings.limit)
+    if format is None and (published := open_question_set(path, split, images)):
+        return _open_questions(published.name, path, list_questions(published), published.left_out, settings.limit)
     if path.suffix == ".json":
         found, folder = read_coco(path, images, require_pictures=True), path.parent
     else:
@@ -124,6 +136,13 @@ def open_task(
     if not any(r.labels for r in found.records):
         raise DataError(f"{path}: nothing is annotated in it (crowds aside), so there is no AP; give a set with objects")
     return Task("detection", found.name, folder, plan_queries(found, settings.protocol))
+
+
+def _open_questions(
+    name: str, folder: Path, questions: Sequence[Question], left_out: Mapping[str, int], limit: int | None
+) -> Task:
+    chosen = set(list(dict.fromkeys(q.image for q in questions))[:limit])
+    return Task("questions", name, folder, questions=tuple(q for q in questions if q.image in chosen), left_out=left_out)
 
 
 def describe_truth(data: DetectionSet, folder: Path) -> dict:
@@ -179,7 +198,8 @@ def evaluate(
     queries, found = task.list_queries(), _read_answers(step.path / CHECKPOINTS)
     if lacking := len(queries) - len(found):
         raise RunError(f"{step.run.path}: {lacking} of {len(queries)} answers are missing; the same command goes on")
-    answers = [{"image_id": queries[k][0], "prompt": queries[k][2], **found[k]} for k in range(len(queries))]
+    ids = [{"id": q.id} for q in task.questions] or [{}] * len(queries)  # the publisher's, for `vr1kit export`
+    answers = [{**ids[k], "image_id": queries[k][0], "prompt": queries[k][2], **found[k]} for k in range(len(queries))]
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in answers)
     write_text_atomic(step.path / ANSWERS, lines)
     metrics = _judge_detections(step, task, policy, answers) if task.plan else _judge_rows(step, task, policy, answers)
@@ -307,7 +327,7 @@ def _judge_detections(step: Step, task: Task, policy: Any, answers: Sequence[Map
 
 
 def _judge_rows(step: Step, task: Task, policy: Any, answers: Sequence[Mapping]) -> dict:
-    rows, counts = [], {"queries": len(answers)}
+    rows, counts = [], {"queries": len(answers), **{f"left_out_{why}": n for why, n in task.left_out.items()}}
     if task.expressions:
         counts |= {"without_box": 0, "several_boxes": 0, "malformed": 0}
         for e, row in zip(task.expressions, answers, strict=True):
