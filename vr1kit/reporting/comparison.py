@@ -34,6 +34,7 @@ from vr1kit.reporting.gallery import Card, draw_cards, read_thumbnail
 from vr1kit.reporting.page import missing, page, table, text
 from vr1kit.runs import Step
 from vr1kit.safekeeping.files import RunError, read_csv, read_json, write_text_atomic
+from vr1kit.safekeeping.manifests import PROVENANCE
 
 SHOWN = 60  # pictures of a gallery; ours: what a mail can carry
 SAME = ("kind", "protocol", "limit")  # settings that must agree
@@ -56,7 +57,8 @@ class Comparison:
 
     @property
     def names(self) -> tuple[str, str]:
-        return self.before.run.name, self.after.run.name
+        one, other = self.before.run.name, self.after.run.name
+        return (one, other) if one != other else (f"{one} (before)", f"{other} (after)")
 
 
 def compare(before: Step, after: Step, resamples: int = RESAMPLES, seed: int = 0, shown: int = SHOWN) -> Comparison:
@@ -74,7 +76,7 @@ def _check_same(before: Step, after: Step) -> tuple[str, ...]:
             raise RunError(f"{before.run.name} has {key} {one}, {after.run.name} {other}: {what}; evaluate both alike")
     if before.inputs["truth"] != after.inputs["truth"]:
         raise RunError(f"{before.run.name} and {after.run.name} were tested on different data; evaluate both on one set")
-    scores = [Settings(**{k: s.config[k] for k in Settings.__dataclass_fields__}).score_name for s in (before, after)]
+    scores = [_settings(s).score_name for s in (before, after)]
     if before.config["kind"] == "detection" and scores[0] != scores[1]:
         return (f"boxes were scored differently, {scores[0]} before and {scores[1]} after: AP tells both apart",)
     return ()
@@ -182,7 +184,7 @@ def compare_sets(before: Mapping[str, Step], after: Mapping[str, Step], resample
 def _to_row(name: str, step: Step) -> dict:
     if step.config["kind"] != "detection":
         raise RunError(f"{name} is no detection set; compare expressions and questions one by one")
-    m, settings = step.metrics(), Settings(**{k: step.config[k] for k in Settings.__dataclass_fields__})
+    m, settings = step.metrics(), _settings(step)
     asked = {"protocol": settings.protocol, "score": settings.score_name, "metric": "AP"}
     return {"set": name, **asked, "value": m["AP"], "n_images": len(Matches.load(step.path / "matches.npz").truths)}
 
@@ -277,11 +279,30 @@ def write_comparison(compared: Comparison, path: str | os.PathLike) -> Path:
     if compared.before.config["kind"] == "detection":
         shown = draw_cards(compared.cards, (one, other)) if compared.cards else missing("No answer is different.")
         sections.append((f"The {len(compared.cards)} pictures whose answers changed most", shown))
+    sections.append(("What was compared", _describe_both(compared)))
     c = compared.before.config
     how = f", protocol {c['protocol']}" if c["kind"] == "detection" else ""
     header = f'<p class="sub">{text(c["set"])}: {text(c["kind"] + how)}. {text(" ".join(compared.notes))}</p>\n'
     write_text_atomic(path, page(f"{one} → {other}", header, sections, GALLERY_CSS))
     return path
+
+
+def _describe_both(compared: Comparison) -> str:
+    """Models, settings and commits, and what was odd about the answers."""
+    steps = (compared.before, compared.after)
+    rows = [("model", *(s.config["model"] for s in steps)), ("data", *(s.config["data"] for s in steps))]
+    if compared.before.config["kind"] == "detection":
+        rows.append(("score of boxes", *(_settings(s).score_name for s in steps)))
+    records = [read_json(s.path / PROVENANCE) if (s.path / PROVENANCE).is_file() else {} for s in steps]
+    rows.append(("commit", *(str(r.get("git_commit") or "unknown")[:10] for r in records)))
+    counts = [s.metrics()["counts"] for s in steps]
+    names = [name for name in dict.fromkeys((*counts[0], *counts[1])) if any(c.get(name) for c in counts)]
+    rows += [(name.replace("_", " "), *(str(c.get(name, 0)) for c in counts)) for name in names]
+    return _table(("", *compared.names), rows, 3)
+
+
+def _settings(step: Step) -> Settings:
+    return Settings(**{k: step.config[k] for k in Settings.__dataclass_fields__})
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], first: int = 1) -> str:
