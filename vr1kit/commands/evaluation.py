@@ -26,6 +26,7 @@ examples:
   vr1kit evaluate --model mixed --data my_coco --split val2017 --out runs/before
   vr1kit evaluate --model Qwen/Qwen2.5-VL-7B-Instruct --data ODINW/pothole --split test \\
       --protocol present --score token_prob --pool min --dtype bfloat16 --out runs/pothole
+  vr1kit evaluate --model PATH --data ODINW --suite odinw13 --protocol present --out runs/odinw13
   vr1kit evaluate --model mixed --data refcoco --split testA --out runs/refcoco_testA
   vr1kit evaluate --model mixed --data "ChartQA Dataset" --split test --out runs/chartqa
   vr1kit evaluate --model mixed --data my_questions.jsonl --out runs/mine
@@ -38,13 +39,15 @@ lmms-lab's parquet files or as VLMEvalKit's .tsv, or a JSONL file, one {"image",
   present    one question per picture and category that is there: Qwen's and the paper's for ODINW
   all        one question per picture with all categories of the set: GLIP's and mmdetection's
 
-The same command goes on where it was interrupted.""")  # fmt: skip
+With --suite each set of ODINW has a folder in RUN, and their mean is said; --split glip takes the
+splits that GLIP tests on. The same command goes on where it was interrupted.""")  # fmt: skip
     parser.add_argument("--model", required=True, metavar="PATH", help="mixed, converged, a folder, or a hub name")
     parser.add_argument(
         "--data", required=True, metavar="FOLDER", help="a dataset's folder, a COCO .json, a .jsonl or .tsv of questions"
     )
     parser.add_argument("--out", required=True, metavar="RUN", help="folder of the result, such as runs/before")
     parser.add_argument("--split", metavar="NAME", help="which split, where there are several")
+    parser.add_argument("--suite", metavar="NAME", help="odinw13 or odinw35: all these sets below the folder (valid)")
     parser.add_argument("--images", metavar="FOLDER", help="the pictures, where they do not lie with the annotations")
     parser.add_argument("--format", metavar="NAME", help="the data's format, where a folder is several")
     for name, kind, what in SETTINGS:
@@ -57,6 +60,8 @@ The same command goes on where it was interrupted.""")  # fmt: skip
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
+    if arguments.suite:
+        return _run_suite(arguments)
     from tqdm import tqdm
 
     from vr1kit.evaluations import Settings, answer_share, describe_evaluation, evaluate
@@ -75,6 +80,23 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     others = (lambda: launch(a.words, a.processes, log)) if a.processes > 1 else None
     step = evaluate(a.model, a.data, a.out, settings, **where, progress=bar, launch=others)
     print("\n".join([*describe_evaluation(step), f"in {step.path}"]))
+    return 0
+
+
+def _run_suite(arguments: argparse.Namespace) -> int:
+    """Every set as if it had been asked for alone, then their mean."""
+    from vr1kit.formats.odinw import find_suite
+    from vr1kit.reporting.comparison import average_sets, read_sets
+
+    a, places = arguments, find_suite(arguments.data, arguments.suite, arguments.split or "valid")
+    for name, (folder, split) in places.items():
+        own = {"suite": "", "data": str(folder), "split": split, "out": str(Path(a.out) / name)}
+        words = [*a.words, *(word for key, value in own.items() for word in (f"--{key}", value))]  # the last one counts
+        run_evaluate(argparse.Namespace(**{**vars(a), **own, "words": words}))
+    row = average_sets({name: step for name, step in read_sets(a.out).items() if name in places})
+    print(
+        f"{row['metric']}, protocol {row['protocol']}, score {row['score']}: AP {row['value']:.1f}  [{row['low']:.1f}, {row['high']:.1f}]"
+    )
     return 0
 
 

@@ -181,6 +181,14 @@ def compare_sets(before: Mapping[str, Step], after: Mapping[str, Step], resample
     return [*rows, _row(f"mean of {len(before)}", *means, _draw_means(before, after, resamples, seed))]
 
 
+def average_sets(steps: Mapping[str, Step], resamples: int = RESAMPLES, seed: int = 0) -> dict:
+    """The mean AP of several sets, a row of `mean_over_sets` with the ends of its interval, low and high."""
+    mean = mean_over_sets([_to_row(name, step) for name, step in steps.items()])
+    loaded = {name: Matches.load(step.path / "matches.npz") for name, step in steps.items()}
+    low, high = find_interval(bootstrap_suite({"mean": [loaded]}, resamples=resamples, seed=seed)["mean"]["AP"]) or (None, None)
+    return {**mean, "metric": f"mean of {len(steps)}", "low": low, "high": high}
+
+
 def _to_row(name: str, step: Step) -> dict:
     if step.config["kind"] != "detection":
         raise RunError(f"{name} is no detection set; compare expressions and questions one by one")
