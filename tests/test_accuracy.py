@@ -143,7 +143,7 @@ def test_a_bad_question_is_refused_by_its_line(tmp_path, message):
 def test_bad_files_of_questions(tmp_path):
     with pytest.raises(DataError, match="holds no question"):
         read_questions(write(tmp_path))
-    with pytest.raises(DataError, match="lines 1 and 2 have the same id 7"):
+    with pytest.raises(DataError, match="line 1 and line 2 have the same id 7"):
         read_questions(write(tmp_path, {**ROW, "id": 7}, {**ROW, "id": 7}))
     with pytest.raises(DataError, match="cannot be read"):
         read_questions(tmp_path / "none.jsonl")

@@ -52,9 +52,13 @@ def test_the_numbers_are_those_of_the_parts(folder):
     assert {k: v for k, v in metrics.items() if k in card.metrics and v is not None} == pytest.approx(
         {k: v for k, v in card.metrics.items() if not np.isnan(v)}
     )
+    for name, ends in metrics["intervals"].items():
+        assert ends is None if metrics[name] is None else ends[0] <= metrics[name] <= ends[1], name
+    assert set(metrics["intervals"]) == set(card.metrics)
     assert metrics["AP"] > 5 and metrics["counts"]["queries"] == 6 and metrics["counts"]["cut_off"] == 0
     said = "\n".join(describe_evaluation(step))
     assert "mixed on road: detection, protocol all, score token_prob mean, 6 queries" in said
+    assert re.search(r"^  APs +\d+\.\d  \[\d+\.\d, \d+\.\d\]$", said, re.MULTILINE), said
     assert not (step.path / "checkpoints").exists() and step.state() == "done"
 
 

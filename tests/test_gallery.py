@@ -12,6 +12,7 @@ from PIL import Image
 
 from vr1kit.drawing.pictures import judge_answer
 from vr1kit.reporting.gallery import CSS, Card, draw_cards, make_thumbnail, read_thumbnail
+from vr1kit.reporting.page import CSS as PAGE_CSS
 from vr1kit.reporting.page import page
 from vr1kit.reporting.report import build_report
 from vr1kit.runs import runs_root
@@ -62,6 +63,41 @@ def test_a_picture_that_is_not_there_is_said(cards, tmp_path):
     assert read_thumbnail(tmp_path / "bad.png") is None
     card = Card("x.png", None, (100, 100), *[getattr(cards[0], name) for name in ("truth", "answers", "judged")])
     assert "x.png (the picture was not found)" in draw_cards([card], ("a", "b"))
+
+
+def test_a_long_label_is_cut_to_the_picture_and_keeps_its_iou():
+    truth = ([[0, 50, 40, 90]], ["a very long name of a category"])
+    card = Card("x.png", None, (60, 200), truth, (truth, ([], [])), (judge_answer(*truth, *truth), judge_answer([], [], *truth)))
+    shown = draw_cards([card], ("a", "b"))
+    labels = re.findall(r">([^<>]*…[^<>]*)</text>", shown)
+    assert any(label.endswith("… 1.00") for label in labels) and all(len(label) * 200 / 22 * 0.56 <= 60 for label in labels), (
+        labels
+    )
+    assert "a: 1 of 1 objects right. Found: a very long name of a category (right)." in shown
+    assert "b: 0 of 1 objects right. Found: nothing. Missed: a very long name of a category." in shown
+
+
+def brightness(colour):
+    """Relative luminance of #rgb or #rrggbb (WCAG 2.2)."""
+    digits = colour.lstrip("#")
+    digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
+    channels = [int(digits[k : k + 2], 16) / 255 for k in (0, 2, 4)]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_the_light_and_in_the_dark(scheme):
+    """WCAG 2.2 AA: contrast of at least 4.5 to 1, for text on paper and on the softer ground, and for verdicts."""
+    light, dark = PAGE_CSS.split("prefers-color-scheme: dark", 1)
+    css = light if scheme == "light" else dark
+    colours = dict(re.findall(r"--(\w+): (#\w+)", css))
+    pairs = [(colours[ink], colours[ground]) for ink in ("ink", "grey", "blue") for ground in ("paper", "soft")]
+    verdicts = re.findall(r"\.(?:good|bad|even) { color: (#\w+); background: (#\w+); }", css)
+    assert len(verdicts) == 3
+    for one, other in pairs + verdicts:
+        high, low = sorted((brightness(one), brightness(other)), reverse=True)
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (one, other)
 
 
 PROBE = """

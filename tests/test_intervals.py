@@ -8,7 +8,15 @@ from coco_sets import random_set
 
 from vr1kit.evaluate import METRICS
 from vr1kit.measures import intervals
-from vr1kit.measures.intervals import Matches, accumulate, draw_weights, find_matches, run_cocoeval
+from vr1kit.measures.intervals import (
+    Matches,
+    accumulate,
+    accumulate_categories,
+    accumulate_recall,
+    draw_weights,
+    find_matches,
+    run_cocoeval,
+)
 
 
 def write(folder, coco, name="annotations.json"):
@@ -81,10 +89,18 @@ def test_nothing_found_is_0_and_nothing_to_find_is_no_number():
     assert np.isnan(accumulate(none, np.array([[0, 2]]))["AP"]).all()
 
 
-def test_the_matches_of_one_category_have_its_ap(tmp_path):
+def test_every_category_has_its_ap(tmp_path):
     coco, detections = random_set(4)
     matches, evaluation = find(tmp_path, coco, detections), run_cocoeval(write(tmp_path, coco), detections)
-    for c in range(matches.truths.shape[1]):
-        ap = accumulate(matches.of_category(c), np.ones((1, len(matches.truths)), int))["AP"][0]
-        theirs = evaluation.eval["precision"][:, :, c, 0, -1]
-        assert ap == pytest.approx(100 * theirs.mean() if theirs.min() > -1 else np.nan, nan_ok=True, abs=1e-9)
+    ap, ar = accumulate_categories(matches, np.ones((1, len(matches.truths)), int))
+    theirs = evaluation.eval["precision"][:, :, :, 0, -1].mean(axis=1)  # (T, C)
+    assert ap[:, 0] == pytest.approx(np.where(theirs > -1, theirs, np.nan), nan_ok=True, abs=1e-9)
+    recall = evaluation.eval["recall"][:, :, 0, -1]
+    assert ar[:, 0] == pytest.approx(np.where(recall > -1, recall, np.nan), nan_ok=True, abs=1e-9)
+
+
+def test_recall_alone_is_the_same_without_a_ranking(tmp_path):
+    for seed in range(20, 30):
+        coco, detections = random_set(seed)
+        matches, weights = find(tmp_path, coco, detections), draw_weights(len(coco["images"]), 20, np.random.default_rng(seed))
+        assert accumulate_recall(matches, weights) == pytest.approx(accumulate(matches, weights)["AR100"], nan_ok=True)

@@ -1,10 +1,17 @@
 """ODINW's names and folders as data, and the reader of a suite."""
 
+import re
+
+import numpy as np
 import pytest
 from test_coco import annotation, coco_of, draw, write_coco
 
-from vr1kit.formats.odinw import ODINW_13, ODINW_35, RENAMED, SETS, read_odinw
+from vr1kit.asking import Answer
+from vr1kit.cli import main
+from vr1kit.formats.odinw import ODINW_13, ODINW_35, RENAMED, SETS, find_suite, read_odinw
+from vr1kit.prompts import write_answer
 from vr1kit.records import DataError
+from vr1kit.reporting.comparison import read_sets
 
 FLAT = ("boggleBoards", "dice", "pistols", "selfdrivingCar")  # GLIP: annotations of all splits beside the pictures
 
@@ -63,3 +70,32 @@ def test_absent_sets_are_named_together(tmp_path):
         read_odinw(tmp_path, suite=("Cats",))
     with pytest.raises(DataError, match="has no split 'train'; it has valid"):
         read_odinw(tmp_path, "train", ("Packages",))
+
+
+def test_the_command_asks_all_sets_and_says_their_mean(tmp_path, monkeypatch, capsys):
+    """With a policy that finds the pothole and nothing else."""
+
+    def answer(policy, paths, prompts, **options):
+        boxes, _ = policy.write_boxes(np.array([[10.0, 20, 40, 30]]), 96, 96)
+        return [[Answer(write_answer(boxes, ["cat"]) if "pothole" in path else "[]", [], [])] for path in paths]
+
+    monkeypatch.setattr("vr1kit.asking.answer_queries", answer)
+    images = [{"id": 7, "file_name": "a.jpg", "width": 96, "height": 96}]
+    for name in ODINW_13:
+        write_set(tmp_path / "ODINW", name, images=images)
+        write_set(tmp_path / "ODINW", name, "mini_val", images=images)
+    command = ["evaluate", "--model", "mixed", "--data", str(tmp_path / "ODINW"), "--out", str(tmp_path / "before")]
+    assert main([*command, "--suite", "odinw13", "--protocol", "present"]) == 0
+    said = capsys.readouterr().out
+    values = {name: step.metrics()["AP"] for name, step in read_sets(tmp_path / "before").items()}
+    assert values.pop("pothole") > 65 and set(values.values()) == {0}
+    match = re.fullmatch(r"mean of 13, protocol present, score constant: AP (\S+)  \[(\S+), (\S+)\]", said.splitlines()[-1])
+    mean, low, high = map(float, match.groups())
+    assert 5 < mean < 8 and low == high == mean, "one picture a set: a resample is the same again"
+    assert {path.name for path in (tmp_path / "before").iterdir()} == set(ODINW_13)
+    assert main([*command, "--suite", "odinw35"]) == 2
+    error = capsys.readouterr().err
+    assert "22 of 35 ODINW sets are not there: AerialMaritimeDrone/tiled" in error and error.count("\n") == 1
+    assert main([*command, "--suite", "odinw14"]) == 2
+    assert "suite must be one of odinw13, odinw35" in capsys.readouterr().err
+    assert find_suite(tmp_path / "ODINW", "odinw13", "glip")["EgoHands_generic"][1] == "mini_val"

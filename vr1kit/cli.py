@@ -14,7 +14,7 @@ from typing import Any
 from vr1kit import __version__
 from vr1kit.commands.arguments import add_subcommand, parse_value
 from vr1kit.commands.data import add_curate, add_doctor, add_leakage
-from vr1kit.commands.evaluation import add_compare, add_evaluate, add_tables
+from vr1kit.commands.evaluation import add_compare, add_evaluate, add_export, add_tables
 from vr1kit.commands.models import add_plan, add_train
 from vr1kit.commands.runs import add_rerun, add_status, add_verify
 
@@ -266,7 +266,7 @@ def run_pretrain(arguments: argparse.Namespace) -> int:
 
 SUBCOMMANDS = (
     add_reproduce, add_status, add_verify, add_rerun, add_profiles, add_curate, add_leakage, add_doctor, add_score, add_study,
-    add_publish, add_readme, add_refresh, add_pretrain, add_plan, add_train, add_evaluate, add_compare, add_tables,
+    add_publish, add_readme, add_refresh, add_pretrain, add_plan, add_train, add_evaluate, add_compare, add_export, add_tables,
 )  # fmt: skip
 
 

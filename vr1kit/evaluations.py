@@ -4,17 +4,17 @@
 
     runs/before/evaluation/
       answers.jsonl      every question, its answer, and the scores of its boxes
-      metrics.json       COCO's twelve numbers, or accuracies, and counts of what was odd
+      metrics.json       COCO's twelve numbers, or accuracies, their intervals, and counts of what was odd
       manifest.json      settings, inputs, code (`vr1kit.runs`)
     of a detection set also
       truth.json         the objects, as COCO; pictures by their place below the data folder
       detections.json    COCO's results
-      categories.csv     AP, AP50, AP75, AR100 of each category
-      matches.npz        for intervals
+      categories.csv     AP, AP50, AP75, AR100 of each category, and the interval of AP
+      matches*.npz       for intervals of differences (`vr1kit.measures.resampling`)
     of expressions and questions
       rows.csv           image_id, kind, right, and what was asked
 
-What is asked follows from the data: categories -> detection, phrases (RefCOCO) -> referring expressions, a JSONL file -> questions.
+What is asked follows from the data (`vr1kit.tasks`). Intervals are 95 %, by 1,000 resamples of the pictures.
 Each batch of answers is on disk before the next begins; the same command goes on after it, with any number of processes. A folder that holds something else,
 or a result of other code, is refused, never overwritten. Importing needs no torch.
 """
@@ -27,134 +27,39 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vr1kit.data import DetectionSet, read_coco
-from vr1kit.formats.readers import open_dataset
-from vr1kit.measures.accuracy import FOUND, Expression, Question, judge_answer, judge_expression, list_expressions, read_questions
-from vr1kit.measures.confidence import POOLS, SCORES
-from vr1kit.measures.protocols import PROTOCOLS, Plan, merge_answers, plan_queries, read_answer
+from vr1kit.measures.accuracy import (
+    FOUND,
+    count_by_picture,
+    find_accuracy,
+    judge_answer,
+    judge_expression,
+)
+from vr1kit.measures.intervals import accumulate_categories, draw_weights
+from vr1kit.measures.protocols import Plan, merge_answers, read_answer
+from vr1kit.measures.resampling import RESAMPLES, find_interval, resample_numbers, save_parts
 from vr1kit.measures.scorecard import DetectionWarning, score_set
-from vr1kit.records import DataError
 from vr1kit.runs import Run, Step, check_name
-from vr1kit.safekeeping.files import RunError, digest, file_hash, read_json, write_json_atomic, write_text_atomic
+from vr1kit.safekeeping.files import RunError, digest, file_hash, write_json_atomic, write_text_atomic
 from vr1kit.safekeeping.manifests import ATTEMPT, CHECKPOINTS, MANIFEST
+from vr1kit.tasks import Settings, Task, describe_truth, open_task
 
 STEP = "evaluation"
 ANSWERS = "answers.jsonl"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """All that decides the numbers of an evaluation, but for model and data."""
-
-    protocol: str = "all"
-    score: str = "constant"
-    pool: str = "mean"  # for token_prob
-    samples: int = 8  # for vote
-    seed: int = 0  # for vote
-    max_new_tokens: int = 512  # the released code's limit for Qwen
-    dtype: str = "float32"
-    revision: str | None = None  # of a hub model
-    family: str | None = None  # griffon, for models that answer in plain text
-    attention: str | None = None  # transformers' attn_implementation
-    limit: int | None = None  # only so many pictures, the first
-
-    def __post_init__(self):
-        for name, known in (("protocol", PROTOCOLS), ("score", SCORES), ("pool", POOLS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        for name in ("samples", "max_new_tokens", "limit"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-
-    @property
-    def score_name(self) -> str:
-        """The name for tables."""
-        return {"token_prob": f"token_prob {self.pool}", "vote": f"vote of {self.samples}"}.get(self.score, self.score)
-
-
-# --- what is asked -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Task:
-    """Questions of one kind about the pictures of a set. Exactly one of plan, expressions and questions is not empty."""
-
-    kind: str  # detection | referring | questions
-    name: str
-    folder: Path  # what places of pictures are relative to
-    plan: Plan | None = None
-    expressions: tuple[Expression, ...] = ()
-    questions: tuple[Question, ...] = ()
-
-    def list_queries(self) -> list[tuple[Any, str, str]]:
-        """(image_id, path of the picture, prompt), in order."""
-        if self.plan:
-            return [(q.record.image_id, str(q.record.image_path), q.prompt) for q in self.plan.queries]
-        if self.expressions:
-            return [(e.record.image_id, str(e.record.image_path), e.prompt) for e in self.expressions]
-        return [(q.image, str(q.image_path), q.prompt) for q in self.questions]
-
-    def describe(self) -> Any:
-        """What was asked and what is right, as plain data: two evaluations compare if it is the same."""
-        if self.plan:
-            return describe_truth(self.plan.data, self.folder)
-        if self.expressions:
-            return [[e.record.image_id, e.phrase, e.box_xyxy_px.tolist()] for e in self.expressions]
-        return [[q.image, q.prompt, list(q.answers), q.rule, q.kind] for q in self.questions]
-
-
-def open_task(
-    data: str | os.PathLike, settings: Settings, split: str | None = None, images: str | None = None, format: str | None = None
-) -> Task:
-    """A dataset folder, a COCO .json or a .jsonl of questions. Raises DataError for what cannot be read."""
-    path = Path(data)
-    if path.suffix == ".jsonl":
-        questions = read_questions(path)
-        pictures = list(dict.fromkeys(q.image for q in questions))[: settings.limit]
-        return Task("questions", path.stem, path.parent, questions=tuple(q for q in questions if q.image in set(pictures)))
-    if path.suffix == ".json":
-        found, folder = read_coco(path, images, require_pictures=True), path.parent
-    else:
-        found, folder = open_dataset(path, split, images=images, format=format), path
-    found = DetectionSet(found.name, found.annotations, found.records[: settings.limit], found.categories, found.phrases)
-    if found.phrases:
-        return Task("referring", found.name, folder, expressions=tuple(list_expressions(found)))
-    if not any(r.labels for r in found.records):
-        raise DataError(f"{path}: nothing is annotated in it (crowds aside), so there is no AP; give a set with objects")
-    return Task("detection", found.name, folder, plan_queries(found, settings.protocol))
-
-
-def describe_truth(data: DetectionSet, folder: Path) -> dict:
-    """A set as a COCO dictionary of its pictures. Crowd regions come from the COCO file, where the set is one."""
-    images = [
-        {"id": r.image_id, "file_name": os.path.relpath(r.image_path, folder), "width": r.width, "height": r.height}
-        for r in data.records
-    ]  # fmt: skip
-    kept, annotations = {r.image_id for r in data.records}, []
-    if data.annotations.suffix == ".json" and data.annotations.is_file():
-        columns = ("image_id", "category_id", "bbox", "area", "iscrowd")
-        found = [a for a in read_json(data.annotations)["annotations"] if a["image_id"] in kept]
-        annotations = [{c: a.get(c, a["bbox"][2] * a["bbox"][3] if c == "area" else 0) for c in columns} for a in found]
-    else:
-        for r in data.records:
-            for (x1, y1, x2, y2), label in zip(r.boxes_xyxy_px.tolist(), r.labels, strict=True):
-                row = {"image_id": r.image_id, "category_id": data.categories[label], "bbox": [x1, y1, x2 - x1, y2 - y1]}
-                annotations.append({**row, "area": (x2 - x1) * (y2 - y1), "iscrowd": 0})
-    categories = [{"id": i, "name": name} for name, i in sorted(data.categories.items(), key=lambda item: item[1])]
-    return {"images": images, "annotations": [{"id": k, **a} for k, a in enumerate(annotations, 1)], "categories": categories}
+DEFAULTS = Settings()
+BESIDE = ("intervals", "counts", "notes")  # in metrics.json, beside the numbers
 
 
 # --- asking --------------------------------------------------------------------------------------------------------------
 
 
 def evaluate(
-    model: str, data: str | os.PathLike, out: str | os.PathLike, settings: Settings = Settings(), *, split: str | None = None,
+    model: str, data: str | os.PathLike, out: str | os.PathLike, settings: Settings = DEFAULTS, *, split: str | None = None,
     images: str | None = None, format: str | None = None, batch: int = 16, device: str | None = None,
     progress: Callable[..., Iterable] | None = None, launch: Callable[[], None] | None = None, server: str | None = None,
 ) -> Step:  # fmt: skip
@@ -183,7 +88,8 @@ def evaluate(
     queries, found = task.list_queries(), _read_answers(step.path / CHECKPOINTS)
     if lacking := len(queries) - len(found):
         raise RunError(f"{step.run.path}: {lacking} of {len(queries)} answers are missing; the same command goes on")
-    answers = [{"image_id": queries[k][0], "prompt": queries[k][2], **found[k]} for k in range(len(queries))]
+    ids = [{"id": q.id} for q in task.questions] or [{}] * len(queries)  # the publisher's, for `vr1kit export`
+    answers = [{**ids[k], "image_id": queries[k][0], "prompt": queries[k][2], **found[k]} for k in range(len(queries))]
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in answers)
     write_text_atomic(step.path / ANSWERS, lines)
     metrics = _judge_detections(step, task, policy, answers) if task.plan else _judge_rows(step, task, policy, answers)
@@ -320,13 +226,24 @@ def _judge_detections(step: Step, task: Task, policy: Any, answers: Sequence[Map
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DetectionWarning)  # they are said by the caller, from `notes`
         card = score_set(step.path / "truth.json", detections)
-    card.matches.save(step.path / "matches.npz")
-    step.write_csv("categories.csv", [{"category": name, **row} for name, row in card.by_category.items()])
-    return {**card.metrics, "counts": {**counts, **card.counts, **_count_cut(step, answers)}, "notes": list(card.notes)}
+    save_parts(card.parts, step.path)
+    weights = draw_weights(len(truth["images"]), RESAMPLES, np.random.default_rng(0))
+    categories = accumulate_categories(card.parts["all"], weights)
+    ends = [find_interval(100 * ap) or (None, None) for ap in categories[0].mean(axis=0).T]
+    step.write_csv(
+        "categories.csv",
+        [
+            {"category": name, **row, "low": low, "high": high}
+            for (name, row), (low, high) in zip(card.by_category.items(), ends, strict=True)
+        ],
+    )
+    intervals = {name: find_interval(drawn) for name, drawn in resample_numbers(card.parts, weights, categories).items()}
+    counts = {**counts, **card.counts, **_count_cut(step, answers)}
+    return {**card.metrics, "intervals": intervals, "counts": counts, "notes": list(card.notes)}
 
 
 def _judge_rows(step: Step, task: Task, policy: Any, answers: Sequence[Mapping]) -> dict:
-    rows, counts = [], {"queries": len(answers)}
+    rows, counts = [], {"queries": len(answers), **{f"left_out_{why}": n for why, n in task.left_out.items()}}
     if task.expressions:
         counts |= {"without_box": 0, "several_boxes": 0, "malformed": 0}
         for e, row in zip(task.expressions, answers, strict=True):
@@ -341,10 +258,13 @@ def _judge_rows(step: Step, task: Task, policy: Any, answers: Sequence[Mapping])
             right = judge_answer(row["text"], q.answers, q.rule, q.options)
             rows.append({"image_id": q.image, "kind": q.kind, "right": right, "asked": str(q.id), "iou": None})
     step.write_csv("rows.csv", [{**row, "right": int(row["right"])} for row in rows])
-    kinds = {kind: [r["right"] for r in rows if r["kind"] == kind] for kind in dict.fromkeys(r["kind"] for r in rows)}
-    named = {f"accuracy {kind}": 100 * float(np.mean(right)) for kind, right in kinds.items() if len(kinds) > 1}
-    overall = 100 * float(np.mean([r["right"] for r in rows]))
-    return {"accuracy": overall, **named, "counts": {**counts, **_count_cut(step, answers)}, "notes": []}
+    pictures, kinds = (list(dict.fromkeys(row[key] for row in rows)) for key in ("image_id", "kind"))
+    weights = draw_weights(len(pictures), RESAMPLES, np.random.default_rng(0))
+    numbers, intervals = {}, {}
+    for name, kind in [("accuracy", None), *((f"accuracy {kind}", kind) for kind in kinds if len(kinds) > 1)]:
+        tallies = count_by_picture([row for row in rows if kind in (None, row["kind"])], pictures)
+        numbers[name], intervals[name] = float(find_accuracy(tallies)[0]), find_interval(find_accuracy(tallies, weights))
+    return {**numbers, "intervals": intervals, "counts": {**counts, **_count_cut(step, answers)}, "notes": []}
 
 
 def _count_cut(step: Step, answers: Sequence[Mapping]) -> dict[str, int]:
@@ -380,8 +300,12 @@ def describe_evaluation(step: Step) -> list[str]:
     how = f", protocol {c['protocol']}, score {settings_of(step).score_name}" if c["kind"] == "detection" else ""
     counts = m["counts"]
     lines = [f"{c['model']} on {c['set']}: {c['kind']}{how}, {counts['queries']} queries"]
-    values = {name: value for name, value in m.items() if name not in ("counts", "notes")}
-    lines.append("  " + "  ".join(f"{name} {'-' if value is None else f'{value:.1f}'}" for name, value in values.items()))
+    values = {name: value for name, value in m.items() if name not in BESIDE}
+    wide = max(map(len, values))
+    for name, value in values.items():
+        ends = m.get("intervals", {}).get(name)
+        shown = "-" if value is None else f"{value:.1f}"
+        lines.append(f"  {name:<{wide}}  {shown:>5}" + (f"  [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else ""))
     odd = {name.replace("_", " "): n for name, n in counts.items() if n and name not in ("queries", "boxes", "detections")}
     lines.append("  " + (", ".join(f"{n} {name}" for name, n in odd.items()) or "nothing odd"))
     return lines + [f"  note: {note}" for note in m["notes"]]

@@ -1,5 +1,8 @@
 """Export: answers in the formats of lmms-eval and VLMEvalKit, so that their numbers can be checked against ours.
 
+    vr1kit export runs/chartqa --to lmms-eval --task chartqa --out logs         # of an evaluation of lmms-lab's parquet files
+    vr1kit export runs/chartqa --to vlmevalkit --task ChartQA_TEST --model Qwen2.5-VL-7B-Instruct --out outputs    # of their .tsv
+
     write_lmms_eval("logs/odinw13.json", "odinw13", "ours", {doc_id: text, ...})
     #   python -m lmms_eval --model from_log --model_args logs=logs --tasks odinw13
     write_vlmevalkit("outputs", "Qwen2.5-VL-7B-Instruct", "ChartQA_TEST", {index: text, ...})
@@ -34,7 +37,10 @@ from pathlib import Path
 from typing import Any
 
 from vr1kit.measures.protocols import Plan, read_answer
-from vr1kit.safekeeping.files import write_json_atomic, write_text_atomic
+from vr1kit.runs import Step
+from vr1kit.safekeeping.files import RunError, write_json_atomic, write_text_atomic
+
+TOOLS = ("lmms-eval", "vlmevalkit")
 
 
 def answers_in_pixels(policy: Any, plan: Plan, texts: Sequence[str]) -> dict[Any, str]:
@@ -71,6 +77,27 @@ def write_vlmevalkit(work: str | os.PathLike, model: str, dataset: str, answers:
     path = Path(work) / model / "T00000000_Gvr1kit" / f"{model}_{dataset}.tsv"
     write_text_atomic(path, lines.getvalue())
     return path
+
+
+def export_questions(step: Step, to: str, task: str, model: str, out: str | os.PathLike) -> Path:
+    """The answers of an evaluation of questions, for one of `TOOLS`. Returns the file.
+
+    Both tools know a question by its place in their own file, so that this file must be what was evaluated. Raises RunError
+    otherwise.
+    """
+    if to not in TOOLS:
+        raise ValueError(f"--to must be one of {', '.join(TOOLS)}, got {to!r}")
+    rows = [json.loads(line) for line in (step.path / "answers.jsonl").read_text(encoding="utf-8").splitlines()]
+    theirs = "lmms-eval" if Path(step.config["data"]).suffix != ".tsv" else "vlmevalkit"
+    known = all(isinstance(row.get("id"), int) for row in rows) and Path(step.config["data"]).suffix != ".jsonl"
+    if step.config["kind"] != "questions" or not known or theirs != to:
+        file = "lmms-lab's parquet files" if to == "lmms-eval" else "VLMEvalKit's .tsv"
+        what = f"{to} knows its questions by their place in {file}, and {step.config['data']} is something else"
+        raise RunError(f"{step.run.path}: {what}; run `vr1kit evaluate --data` on that")
+    answers = {row["id"]: row["text"] for row in rows}
+    if to == "lmms-eval":
+        return write_lmms_eval(Path(out) / f"{task}.json", task, model, answers)
+    return write_vlmevalkit(out, model, task, answers)
 
 
 def _whole(doc_id: Any) -> int:

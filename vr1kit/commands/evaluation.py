@@ -1,4 +1,4 @@
-"""The subcommands `evaluate`, `compare` and `tables`; see the head of `vr1kit.cli`."""
+"""The subcommands `evaluate`, `compare`, `export` and `tables`; see the head of `vr1kit.cli`."""
 
 import argparse
 import os
@@ -30,21 +30,28 @@ examples:
   vr1kit evaluate --model Qwen/Qwen2.5-VL-7B-Instruct --data ODINW/pothole --split test \\
       --protocol present --score token_prob --pool min --dtype bfloat16 --out runs/pothole
   vr1kit evaluate --model PATH --server http://localhost:8000/v1 --data ODINW/pothole --out runs/served --batch 64
+  vr1kit evaluate --model PATH --data ODINW --suite odinw13 --protocol present --out runs/odinw13
   vr1kit evaluate --model mixed --data refcoco --split testA --out runs/refcoco_testA
-  vr1kit evaluate --model mixed --data chartqa.jsonl --out runs/chartqa
+  vr1kit evaluate --model mixed --data "ChartQA Dataset" --split test --out runs/chartqa
+  vr1kit evaluate --model mixed --data my_questions.jsonl --out runs/mine
 
 What is asked follows from the data: a detection set (any format that vr1kit reads), expressions
-(RefCOCO: accuracy at IoU 0.5), or a JSONL file of questions, one {"image", "question", "answer"}
-a line, perhaps with "benchmark": gqa, chartqa, ai2d or seed, and "options".
+(RefCOCO: accuracy at IoU 0.5), or questions: GQA, ChartQA, AI2D and SEED-Bench as published, as
+lmms-lab's parquet files or as VLMEvalKit's .tsv, or a JSONL file, one {"image", "question",
+"answer"} a line, perhaps with "benchmark": gqa, chartqa, ai2d or seed, and "options".
 
   present    one question per picture and category that is there: Qwen's and the paper's for ODINW
   all        one question per picture with all categories of the set: GLIP's and mmdetection's
 
-The same command goes on where it was interrupted.""")  # fmt: skip
+With --suite each set of ODINW has a folder in RUN, and their mean is said; --split glip takes the
+splits that GLIP tests on. The same command goes on where it was interrupted.""")  # fmt: skip
     parser.add_argument("--model", required=True, metavar="PATH", help="mixed, converged, a folder, or a hub name")
-    parser.add_argument("--data", required=True, metavar="FOLDER", help="a dataset's folder, a COCO .json, a .jsonl of questions")
+    parser.add_argument(
+        "--data", required=True, metavar="FOLDER", help="a dataset's folder, a COCO .json, a .jsonl or .tsv of questions"
+    )
     parser.add_argument("--out", required=True, metavar="RUN", help="folder of the result, such as runs/before")
     parser.add_argument("--split", metavar="NAME", help="which split, where there are several")
+    parser.add_argument("--suite", metavar="NAME", help="odinw13 or odinw35: all these sets below the folder (valid)")
     parser.add_argument("--images", metavar="FOLDER", help="the pictures, where they do not lie with the annotations")
     parser.add_argument("--format", metavar="NAME", help="the data's format, where a folder is several")
     for name, kind, what in SETTINGS:
@@ -58,6 +65,8 @@ The same command goes on where it was interrupted.""")  # fmt: skip
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
+    if arguments.suite:
+        return _run_suite(arguments)
     from tqdm import tqdm
 
     from vr1kit.evaluations import Settings, answer_share, describe_evaluation, evaluate
@@ -78,6 +87,23 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     others = (lambda: launch(a.words, a.processes, log)) if a.processes > 1 else None
     step = evaluate(a.model, a.data, a.out, settings, **where, progress=bar, launch=others, server=a.server)
     print("\n".join([*describe_evaluation(step), f"in {step.path}"]))
+    return 0
+
+
+def _run_suite(arguments: argparse.Namespace) -> int:
+    """Every set as if it had been asked for alone, then their mean."""
+    from vr1kit.formats.odinw import find_suite
+    from vr1kit.reporting.comparison import average_sets, read_sets
+
+    a, places = arguments, find_suite(arguments.data, arguments.suite, arguments.split or "valid")
+    for name, (folder, split) in places.items():
+        own = {"suite": "", "data": str(folder), "split": split, "out": str(Path(a.out) / name)}
+        words = [*a.words, *(word for key, value in own.items() for word in (f"--{key}", value))]  # the last one counts
+        run_evaluate(argparse.Namespace(**{**vars(a), **own, "words": words}))
+    row = average_sets({name: step for name, step in read_sets(a.out).items() if name in places})
+    print(
+        f"{row['metric']}, protocol {row['protocol']}, score {row['score']}: AP {row['value']:.1f}  [{row['low']:.1f}, {row['high']:.1f}]"
+    )
     return 0
 
 
@@ -115,6 +141,32 @@ def run_compare(arguments: argparse.Namespace) -> int:
         import webbrowser
 
         webbrowser.open(path.resolve().as_uri())
+    return 0
+
+
+def add_export(subcommands: Any) -> None:
+    parser = add_subcommand(subcommands, "export", run_export, "answers to questions, for lmms-eval or VLMEvalKit to check", """\
+examples:
+  vr1kit evaluate --model mixed --data lmms-lab/ChartQA --out runs/chartqa
+  vr1kit export runs/chartqa --to lmms-eval --task chartqa --out logs
+  python -m lmms_eval --model from_log --model_args logs=logs --tasks chartqa
+
+  vr1kit evaluate --model PATH --data ChartQA_TEST.tsv --out runs/chartqa
+  vr1kit export runs/chartqa --to vlmevalkit --task ChartQA_TEST --model Qwen2.5-VL-7B-Instruct --out outputs
+  PRED_FORMAT=tsv python run.py --data ChartQA_TEST --model Qwen2.5-VL-7B-Instruct --work-dir outputs --reuse""")  # fmt: skip
+    parser.add_argument("run", metavar="RUN", help="a folder that `vr1kit evaluate` made of the tool's own file")
+    parser.add_argument("--to", required=True, metavar="TOOL", help="lmms-eval or vlmevalkit")
+    parser.add_argument("--task", required=True, metavar="NAME", help="the tool's name for the set")
+    parser.add_argument("--model", metavar="NAME", help="for vlmevalkit, one that it knows (the run's name)")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="where to")
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    from vr1kit.evaluations import read_evaluation
+    from vr1kit.export import export_questions
+
+    a, step = arguments, read_evaluation(arguments.run)
+    print(export_questions(step, a.to, a.task, a.model or step.run.name, a.out))
     return 0
 
 

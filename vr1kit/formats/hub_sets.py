@@ -64,7 +64,7 @@ def find_hub_files(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _list_tables(files: list[Path], folder: Path) -> list[Path]:
+def list_tables(files: list[Path], folder: Path) -> list[Path]:
     """The files that hold rows. Raises DataError for names that leave the folder."""
     if files[0].name != "state.json":
         return [check_inside(path, folder) for path in files]
@@ -78,7 +78,7 @@ def _list_tables(files: list[Path], folder: Path) -> list[Path]:
         raise error.at(files[0], "the list of files") from None
 
 
-def _read_batches(path: Path, columns: set[str]) -> Iterator[list[dict[str, Any]]]:
+def read_batches(path: Path, columns: set[str]) -> Iterator[list[dict[str, Any]]]:
     """Rows of an Arrow stream or a parquet file, ROWS at a time: what there is of `columns`. Raises DataError."""
     import pyarrow
     import pyarrow.parquet
@@ -130,7 +130,7 @@ def read_hub(
     found = find_hub_files(folder)
     if not found:
         raise DataError(f"{folder}: no set of the hub; looked for state.json, */state.json, *.parquet and */*.parquet")
-    tables = _list_tables(found[choose_split(folder, found, split)], folder)
+    tables = list_tables(found[choose_split(folder, found, split)], folder)
     if not tables:
         raise DataError(f"{folder}: the set is empty, its state names no data files; save it again")
     columns = set(read_columns(tables[0]))
@@ -176,7 +176,7 @@ def _read_vision_r1(tables: list[Path], pictures: _Pictures, name: str, faults: 
     ids: dict[str, set] = {}  # category -> the ids that rows give it
     number = 0
     for table in tables:
-        for rows in _read_batches(table, VISION_R1 | {"width", "height", "target_id_maps"}):
+        for rows in read_batches(table, VISION_R1 | {"width", "height", "target_id_maps"}):
             for row in rows:
                 number += 1
                 try:
@@ -226,7 +226,7 @@ def _read_own(tables: list[Path], pictures: _Pictures, name: str, faults: Faults
     records: list[Record] = []
     number = 0
     for table in tables:
-        for rows in _read_batches(table, {*SCHEMA.names, "image"}):
+        for rows in read_batches(table, {*SCHEMA.names, "image"}):
             for row in rows:
                 number += 1
                 try:
@@ -272,7 +272,7 @@ def _read_refcoco(tables: list[Path], pictures: _Pictures, name: str, faults: Fa
     read_box = read_box_xyxy if corners else read_box_xywh
     columns = {"image_path", "sentences"} if corners else {"image", "answer"}
     for table in tables:
-        for rows in _read_batches(table, columns | {"bbox", "image_id", "ref_id"}):
+        for rows in read_batches(table, columns | {"bbox", "image_id", "ref_id"}):
             for row in rows:
                 number += 1
                 try:

@@ -84,6 +84,30 @@ RENAMED: Mapping[str, Mapping[int, str]] = {
 }  # fmt: skip
 
 
+SUITES: Mapping[str, tuple[str, ...]] = {"odinw13": ODINW_13, "odinw35": ODINW_35}
+
+
+def find_suite(folder: str | os.PathLike, suite: str, split: str = "valid") -> dict[str, tuple[Path, str]]:
+    """Name -> (folder, split) of the sets of a suite. `split` as in `read_odinw`. Raises DataError for absent sets, all named."""
+    if suite not in SUITES:
+        raise ValueError(f"suite must be one of {', '.join(SUITES)}, got {suite!r}")
+    places = _find_sets(Path(folder), SUITES[suite])
+    return {each.name: (path, each.glip_test if split == "glip" else split) for each, path in places}
+
+
+def _find_sets(folder: Path, suite: Sequence[str]) -> list[tuple[OdinwSet, Path]]:
+    by_name = {each.name: each for each in SETS}
+    if unknown := [name for name in suite if name not in by_name]:
+        raise ValueError(f"no ODINW set is called {', '.join(unknown)}; there are {', '.join(by_name)}")
+    places = [(by_name[name], folder / by_name[name].folder) for name in suite]
+    if absent := [each.folder for each, path in places if not path.is_dir()]:
+        raise DataError(
+            f"{folder}: {len(absent)} of {len(suite)} ODINW sets are not there: {', '.join(absent)}; "
+            "fetch them, or leave them out of suite"
+        )
+    return places
+
+
 def read_odinw(
     folder: str | os.PathLike,
     split: str = "valid",
@@ -96,19 +120,11 @@ def read_odinw(
     `renamed` gives categories the names that GLIP asks for. Raises DataError for absent sets, all named, and as
     `read_coco` does.
     """
-    folder, by_name = Path(folder), {each.name: each for each in SETS}
-    if unknown := [name for name in suite if name not in by_name]:
-        raise ValueError(f"no ODINW set is called {', '.join(unknown)}; there are {', '.join(by_name)}")
-    if absent := [by_name[name].folder for name in suite if not (folder / by_name[name].folder).is_dir()]:
-        raise DataError(
-            f"{folder}: {len(absent)} of {len(suite)} ODINW sets are not there: {', '.join(absent)}; "
-            "fetch them, or leave them out of suite"
-        )
     sets = {}
-    for name in suite:
-        chosen = by_name[name].glip_test if split == "glip" else split
-        data = read_coco_folder(folder / by_name[name].folder, chosen, on_error, name=name)
-        sets[name] = rename_categories(data, RENAMED[name]) if renamed and name in RENAMED else data
+    for each, path in _find_sets(Path(folder), suite):
+        chosen = each.glip_test if split == "glip" else split
+        data = read_coco_folder(path, chosen, on_error, name=each.name)
+        sets[each.name] = rename_categories(data, RENAMED[each.name]) if renamed and each.name in RENAMED else data
     return sets
 
 

@@ -17,7 +17,8 @@ Questions, by the rule of their benchmark (as lmms-eval 0.7 applies them; what d
 
 A file of questions is JSON Lines, one {image, question, answer} each, `image` relative to the file; may also have `id`, `kind` (for
 the table), `options` (a list) and `benchmark`, one of BENCHMARKS, which sets the rule and the words after the question. `answer` may
-be a list of right ones. No torch.
+be a list of right ones; with options it is a letter, or else one of them written out. What the benchmarks publish is read by
+`vr1kit.formats.question_sets`. No torch.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import json
 import os
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ import numpy as np
 from vr1kit.boxes import Boxes, iou_matrix
 from vr1kit.data import DetectionSet, Record
 from vr1kit.formats.folders import PictureFolder
+from vr1kit.formats.question_sets import QuestionSet
 from vr1kit.prompts import ask_grounding
 from vr1kit.records import BadRecord, DataError, shorten
 
@@ -107,29 +109,42 @@ def read_questions(path: str | os.PathLike) -> list[Question]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give a JSON Lines file of questions") from None
-    questions, seen, pictures = [], {}, PictureFolder(path.parent)
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                question = _read_question(pictures, number, line)
-            except BadRecord as error:
-                raise error.at(path, f"line {number}") from None
-            if question.id in seen:
-                raise DataError(
-                    f"{path}: lines {seen[question.id]} and {number} have the same id {question.id!r}; make ids unique"
-                )
-            seen[question.id] = number
-            questions.append(question)
+    pictures = PictureFolder(path.parent)
+    rows = ((f"line {k}", lambda line=line: _parse(line), pictures.find) for k, line in enumerate(lines, 1) if line.strip())
+    return _make_questions(path, rows)
+
+
+def list_questions(found: QuestionSet) -> list[Question]:
+    """The questions of a published set. Raises DataError for the first that cannot be used."""
+    entries = ((e.which, lambda e=e: e.row, lambda _, e=e: e.image_path) for e in found.entries)
+    return _make_questions(found.file, entries)
+
+
+def _make_questions(file: Path, rows: Iterable[tuple[str, Callable[[], Any], Callable[[str], Path]]]) -> list[Question]:
+    """Of (what to call it, what reads it, what finds its picture)."""
+    questions, seen = [], {}
+    for number, (which, read, find) in enumerate(rows, 1):
+        try:
+            question = _make_question(read(), find, number)
+        except BadRecord as error:
+            raise error.at(file, which) from None
+        if question.id in seen:
+            raise DataError(f"{file}: {seen[question.id]} and {which} have the same id {question.id!r}; make ids unique")
+        seen[question.id] = which
+        questions.append(question)
     if not questions:
-        raise DataError(f"{path}: holds no question; give one JSON object a line")
+        raise DataError(f"{file}: holds no question; give one JSON object a line")
     return questions
 
 
-def _read_question(pictures: PictureFolder, number: int, line: str) -> Question:
+def _parse(line: str) -> Any:
     try:
-        row = json.loads(line)
+        return json.loads(line)
     except ValueError as error:
         raise BadRecord("malformed", f"is not JSON ({error}); mend it") from None
+
+
+def _make_question(row: Any, find: Callable[[str], Path], number: int) -> Question:
     if not isinstance(row, dict) or not all(isinstance(row.get(key), str) and row[key] for key in ("image", "question")):
         raise BadRecord("malformed", f"is {shorten(row)}; give at least image, question and answer, as text")
     answers = row.get("answer")
@@ -152,7 +167,7 @@ def _read_question(pictures: PictureFolder, number: int, line: str) -> Question:
             "malformed", f"has the answer {shorten(answers[0])}, none of its options; give options, and a letter or one of them"
         )
     return Question(
-        pictures.find(row["image"]), row["image"], row.get("id", number), row["question"] + words, tuple(str(a).strip() for a in answers),
+        find(row["image"]), row["image"], row.get("id", number), row["question"] + words, tuple(str(a).strip() for a in answers),
         rule, str(row.get("kind") or benchmark or "all"), tuple(options),
     )  # fmt: skip
 
@@ -166,7 +181,8 @@ def judge_answer(text: str, answers: Sequence[str], rule: str, options: Sequence
         return any(_is_close(text, a) for a in answers)
     if rule == "choice":
         chosen = read_choice(text, options)
-        return chosen is not None and any(chosen == a or options[LETTERS.index(chosen)] == a for a in answers)
+        letters = LETTERS[: len(options)]  # of the options A: "C", B: "A" the answer "A" is the first, not the second
+        return chosen is not None and any(chosen == a if a in letters else options[LETTERS.index(chosen)] == a for a in answers)
     raise ValueError(f"unknown rule {rule!r}; known are exact, relaxed, choice")
 
 

@@ -37,14 +37,6 @@ class Matches:
     truths: np.ndarray  # (I, C) ground-truth boxes
     ignored: np.ndarray | None = None  # (D, T) bool, detections that fell into a crowd; None: there are no crowds
 
-    def of_category(self, category: int) -> Matches:
-        """The same for one category alone, by its index."""
-        mine = self.category == category
-        ignored = None if self.ignored is None else self.ignored[mine]
-        return Matches(
-            self.picture[mine], np.zeros(mine.sum(), int), self.score[mine], self.hit[mine], self.truths[:, [category]], ignored
-        )
-
     def save(self, path: Path) -> None:
         crowds = {} if self.ignored is None or not self.ignored.any() else {"ignored": np.packbits(self.ignored, axis=1)}
         with open_atomic(path, "wb") as file:
@@ -77,8 +69,11 @@ def run_cocoeval(annotations: Path, detections: Sequence[dict]):
     return evaluation
 
 
-def find_matches(evaluation, annotations: Path) -> Matches:
-    """Take the matches out of an evaluated COCOeval (or count the truths alone if there is none)."""
+def find_matches(evaluation, annotations: Path, area: int = 0, most: int = 100) -> Matches:
+    """Take the matches out of an evaluated COCOeval (or count the truths alone if there is none).
+
+    area: which of its ranges (all, small, medium, large); most: only so many detections of a category in a picture, the first.
+    """
     if evaluation is None:
         import json
 
@@ -93,16 +88,16 @@ def find_matches(evaluation, annotations: Path) -> Matches:
     images, cats = list(p.imgIds), list(p.catIds)
     truths = np.zeros((len(images), len(cats)), int)
     parts: list[tuple[np.ndarray, ...]] = []
-    first_area = [e for e in evaluation.evalImgs if e is not None and e["aRng"] == p.areaRng[0]]
+    of_area = [e for e in evaluation.evalImgs if e is not None and e["aRng"] == p.areaRng[area]]
     place = {image: i for i, image in enumerate(images)}
-    for e in first_area:
+    for e in of_area:
         i, c = place[e["image_id"]], cats.index(e["category_id"])
         truths[i, c] = int((np.asarray(e["gtIgnore"]) == 0).sum())
-        kept = ~np.asarray(e["dtIgnore"], bool).all(axis=0) if len(e["dtIds"]) else np.zeros(0, bool)
-        n = int(kept.sum())
-        ignored = np.asarray(e["dtIgnore"], bool).reshape(len(p.iouThrs), -1)[:, kept].T
-        hit = np.asarray(e["dtMatches"], bool).reshape(len(p.iouThrs), -1)[:, kept].T & ~ignored
-        parts.append((np.full(n, i), np.full(n, c), np.asarray(e["dtScores"], float)[kept], hit, ignored))
+        ignored = np.asarray(e["dtIgnore"], bool).reshape(len(p.iouThrs), -1)[:, :most].T  # (d, T)
+        kept = ~ignored.all(axis=1)
+        n, ignored = int(kept.sum()), ignored[kept]
+        hit = np.asarray(e["dtMatches"], bool).reshape(len(p.iouThrs), -1)[:, :most].T[kept] & ~ignored
+        parts.append((np.full(n, i), np.full(n, c), np.asarray(e["dtScores"], float)[:most][kept], hit, ignored))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     return Matches(*columns[:4], truths, columns[4] if columns[4].any() else None)
 
@@ -112,6 +107,21 @@ def accumulate(matches: Matches, weights: np.ndarray) -> dict[str, np.ndarray]:
 
     A picture of weight k stands k times in a row, with all its detections, as if its copies were pictures of their own.
     """
+    return mean_over_categories(*accumulate_categories(matches, weights))
+
+
+def mean_over_categories(ap: np.ndarray, ar: np.ndarray) -> dict[str, np.ndarray]:
+    """AP, AP50, AP75, AR100 in percent, (B,) each, of `accumulate_categories`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a resample in which nothing is to be found has no AP
+        return {
+            "AP": 100 * np.nanmean(ap, axis=(0, 2)), "AP50": 100 * np.nanmean(ap[0], axis=1),
+            "AP75": 100 * np.nanmean(ap[5], axis=1), "AR100": 100 * np.nanmean(ar, axis=(0, 2)),
+        }  # fmt: skip
+
+
+def accumulate_categories(matches: Matches, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """AP and last recall of each threshold, weighting and category, (T, B, C) each, 0 to 1; nan where nothing is to be found."""
     n_thr, n_cats = matches.hit.shape[1], matches.truths.shape[1]
     ap, ar = np.zeros((n_thr, len(weights), n_cats)), np.zeros((n_thr, len(weights), n_cats))
     order = np.lexsort((matches.picture, -matches.score, matches.category))  # stable: equal ones stay as given
@@ -128,12 +138,7 @@ def accumulate(matches: Matches, weights: np.ndarray) -> dict[str, np.ndarray]:
     for first in range(0, len(weights), at_once):
         some = slice(first, first + at_once)
         ap[:, some], ar[:, some] = _accumulate_some(blocks, weights[some], weights[some].astype(float) @ truths)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a resample in which nothing is to be found has no AP
-        return {
-            "AP": 100 * np.nanmean(ap, axis=(0, 2)), "AP50": 100 * np.nanmean(ap[0], axis=1),
-            "AP75": 100 * np.nanmean(ap[5], axis=1), "AR100": 100 * np.nanmean(ar, axis=(0, 2)),
-        }  # fmt: skip
+    return ap, ar
 
 
 @dataclass(frozen=True)
@@ -186,6 +191,17 @@ def _accumulate_some(blocks: _Blocks, weights: np.ndarray, positives: np.ndarray
         ap = envelope[np.where(needed <= hits, before + needed - 1, -1)].mean(axis=2).reshape(n_thr, n_weights, n_cats)
         ar = hits.reshape(n_thr, n_weights, n_cats) / positives
     return np.where(positives > 0, ap, np.nan), np.where(positives > 0, ar, np.nan)
+
+
+def accumulate_recall(matches: Matches, weights: np.ndarray) -> np.ndarray:
+    """Average recall alone, in percent, (B,): a product of matrices, since no ranking is needed."""
+    n_pictures, n_cats = matches.truths.shape
+    place = matches.picture.astype(int) * n_cats + matches.category
+    hits = np.bincount(place, matches.hit.mean(axis=1), n_pictures * n_cats).reshape(n_pictures, n_cats)
+    times = weights.astype(float)
+    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return 100 * np.nanmean((times @ hits) / (times @ matches.truths.astype(float)), axis=1)
 
 
 def draw_weights(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:

@@ -36,8 +36,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vr1kit.measures.intervals import Matches, find_matches, run_cocoeval
+from vr1kit.measures.intervals import Matches, run_cocoeval
 from vr1kit.measures.outcomes import MOST
+from vr1kit.measures.resampling import drop_detections, find_parts
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")  # order of COCOeval.stats
 OF_CATEGORY = ("AP", "AP50", "AP75", "AR100")
@@ -59,7 +60,7 @@ class Scorecard:
     by_category: dict[str, dict[str, float]]  # category name -> by OF_CATEGORY
     counts: dict[str, int]  # detections, and how many of each kind of oddity
     notes: tuple[str, ...]  # the oddities in words
-    matches: Matches  # COCOeval's, for intervals
+    parts: dict[str, Matches]  # COCOeval's matches, for intervals: `resampling.PARTS`
 
 
 def check_detections(annotations: str | os.PathLike, detections: Sequence[Mapping]) -> tuple[dict[str, int], tuple[str, ...]]:
@@ -168,18 +169,20 @@ def score_set(annotations: str | os.PathLike, detections: Sequence[Mapping]) -> 
         warnings.warn(note, DetectionWarning, stacklevel=2)
     evaluation = run_cocoeval(Path(annotations), [{**d, "bbox": [float(v) for v in d["bbox"]]} for d in detections])
     coco = json.loads(Path(annotations).read_text(encoding="utf-8"))
-    matches = find_matches(evaluation, Path(annotations))
-    if evaluation is None:
+    found_nothing = evaluation is None
+    if found_nothing:
         evaluation = _evaluate_nothing(Path(annotations), coco)
+    parts = find_parts(evaluation, Path(annotations))
+    parts = drop_detections(parts) if found_nothing else parts
     metrics = {name: _percent(value) for name, value in zip(METRICS, evaluation.stats, strict=True)}
     precision, recall = evaluation.eval["precision"][:, :, :, 0, -1], evaluation.eval["recall"][:, :, 0, -1]
     by_category: dict[str, dict[str, float]] = {}
     for k, category in enumerate(sorted(coco["categories"], key=lambda c: c["id"])):
         name = str(category["name"])
         name = f"{name} (id {category['id']})" if name in by_category else name  # some sets use a name twice
-        parts = (precision[:, :, k], precision[0, :, k], precision[5, :, k], recall[:, k])
-        by_category[name] = {m: _percent(p.mean() if p.min() > -1 else -1) for m, p in zip(OF_CATEGORY, parts, strict=True)}
-    return Scorecard(metrics, by_category, counts, notes, matches)
+        values = (precision[:, :, k], precision[0, :, k], precision[5, :, k], recall[:, k])
+        by_category[name] = {m: _percent(p.mean() if p.min() > -1 else -1) for m, p in zip(OF_CATEGORY, values, strict=True)}
+    return Scorecard(metrics, by_category, counts, notes, parts)
 
 
 def _evaluate_nothing(path: Path, coco: dict):

@@ -5,7 +5,7 @@
     write_comparison(compared, "runs/after/before_after.html")
 
 Intervals are 95 % and paired: both see the same resampled pictures. Accuracies are resampled by picture too, with all that is asked
-about it. COCO's numbers by object size and AR1, AR10 have none.
+about it.
 
 Only answers to the same questions about the same truth compare: other objects, or another protocol, are refused. Another way of
 scoring boxes is said. No torch.
@@ -22,19 +22,20 @@ from typing import Any
 import numpy as np
 
 from vr1kit.drawing.pictures import judge_answer
-from vr1kit.evaluations import STEP, read_evaluation, settings_of
+from vr1kit.evaluations import BESIDE, STEP, read_evaluation, settings_of
 from vr1kit.measures.accuracy import count_by_picture, find_accuracy
 from vr1kit.measures.errors import by_number, by_size, compare_errors, count_changes, find_errors
-from vr1kit.measures.intervals import Matches, accumulate, bootstrap_suite, draw_weights, interval
+from vr1kit.measures.intervals import Matches, accumulate_categories, bootstrap_suite, draw_weights
 from vr1kit.measures.outcomes import find_outcomes
 from vr1kit.measures.protocols import mean_over_sets, set_gains
+from vr1kit.measures.resampling import RESAMPLES, find_interval, load_parts, resample_numbers
 from vr1kit.reporting.gallery import CSS as GALLERY_CSS
 from vr1kit.reporting.gallery import Card, draw_cards, read_thumbnail
 from vr1kit.reporting.page import missing, page, table, text
 from vr1kit.runs import Step
 from vr1kit.safekeeping.files import RunError, read_csv, read_json, write_text_atomic
+from vr1kit.safekeeping.manifests import PROVENANCE
 
-RESAMPLES = 1000
 SHOWN = 60  # pictures of a gallery; ours: what a mail can carry
 SAME = ("kind", "protocol", "limit")  # settings that must agree
 
@@ -56,7 +57,8 @@ class Comparison:
 
     @property
     def names(self) -> tuple[str, str]:
-        return self.before.run.name, self.after.run.name
+        one, other = self.before.run.name, self.after.run.name
+        return (one, other) if one != other else (f"{one} (before)", f"{other} (after)")
 
 
 def compare(before: Step, after: Step, resamples: int = RESAMPLES, seed: int = 0, shown: int = SHOWN) -> Comparison:
@@ -82,8 +84,7 @@ def _check_same(before: Step, after: Step) -> tuple[str, ...]:
 
 def _row(metric: str, before: float | None, after: float | None, drawn: np.ndarray | None = None) -> dict:
     known = before is not None and after is not None
-    drawn = None if drawn is None else drawn[np.isfinite(drawn)]
-    low, high = interval(drawn) if drawn is not None and len(drawn) else (None, None)
+    low, high = (None if drawn is None else find_interval(drawn)) or (None, None)
     difference = after - before if known else None
     return {"metric": metric, "before": before, "after": after, "difference": difference, "low": low, "high": high}
 
@@ -92,21 +93,23 @@ def _row(metric: str, before: float | None, after: float | None, drawn: np.ndarr
 
 
 def _compare_detections(before: Step, after: Step, resamples: int, seed: int, shown: int) -> tuple:
-    matches = [Matches.load(s.path / "matches.npz") for s in (before, after)]
-    weights = draw_weights(len(matches[0].truths), resamples, np.random.default_rng(seed))
-    one, other = (accumulate(m, weights) for m in matches)
+    parts = [load_parts(s.path) for s in (before, after)]
+    weights = draw_weights(len(parts[0]["all"].truths), resamples, np.random.default_rng(seed))
+    by_category = [accumulate_categories(p["all"], weights) for p in parts]
+    one, other = (resample_numbers(p, weights, found) for p, found in zip(parts, by_category, strict=True))
     values = before.metrics(), after.metrics()
     rows = [
-        _row(name, values[0][name], values[1][name], other[name] - one[name] if name in one else None)
+        _row(name, values[0][name], values[1][name], other[name] - one[name] if name in one and name in other else None)
         for name in values[0]
-        if name not in ("counts", "notes")
+        if name not in BESIDE
     ]
-    groups = []
+    drawn = 100 * (by_category[1][0] - by_category[0][0]).mean(axis=0)  # (B, C)
     tables = [read_csv(s.path / "categories.csv") for s in (before, after)]
-    for k, (b, a) in enumerate(zip(*tables, strict=True)):
-        if b["AP"] is not None:
-            drawn = [accumulate(m.of_category(k), weights)["AP"] for m in matches]
-            groups.append({"group": str(b["category"]), **_row("AP", b["AP"], a["AP"], drawn[1] - drawn[0])})
+    groups = [
+        {"group": str(b["category"]), **_row("AP", b["AP"], a["AP"], drawn[:, k])}
+        for k, (b, a) in enumerate(zip(*tables, strict=True))
+        if b["AP"] is not None
+    ]
     groups.sort(key=lambda row: -row["difference"])
     truth, found = read_json(before.path / "truth.json"), [read_json(s.path / "detections.json") for s in (before, after)]
     errors = [find_errors(find_outcomes(truth, f, (0.5,))) for f in found]
@@ -176,6 +179,14 @@ def compare_sets(before: Mapping[str, Step], after: Mapping[str, Step], resample
         rows.append(_row(name, gain["before"], gain["after"], drawn))
     means = [mean_over_sets(table)["value"] for table in tables]
     return [*rows, _row(f"mean of {len(before)}", *means, _draw_means(before, after, resamples, seed))]
+
+
+def average_sets(steps: Mapping[str, Step], resamples: int = RESAMPLES, seed: int = 0) -> dict:
+    """The mean AP of several sets, a row of `mean_over_sets` with the ends of its interval, low and high."""
+    mean = mean_over_sets([_to_row(name, step) for name, step in steps.items()])
+    loaded = {name: Matches.load(step.path / "matches.npz") for name, step in steps.items()}
+    low, high = find_interval(bootstrap_suite({"mean": [loaded]}, resamples=resamples, seed=seed)["mean"]["AP"]) or (None, None)
+    return {**mean, "metric": f"mean of {len(steps)}", "low": low, "high": high}
 
 
 def _to_row(name: str, step: Step) -> dict:
@@ -276,11 +287,26 @@ def write_comparison(compared: Comparison, path: str | os.PathLike) -> Path:
     if compared.before.config["kind"] == "detection":
         shown = draw_cards(compared.cards, (one, other)) if compared.cards else missing("No answer is different.")
         sections.append((f"The {len(compared.cards)} pictures whose answers changed most", shown))
+    sections.append(("What was compared", _describe_both(compared)))
     c = compared.before.config
     how = f", protocol {c['protocol']}" if c["kind"] == "detection" else ""
     header = f'<p class="sub">{text(c["set"])}: {text(c["kind"] + how)}. {text(" ".join(compared.notes))}</p>\n'
     write_text_atomic(path, page(f"{one} → {other}", header, sections, GALLERY_CSS))
     return path
+
+
+def _describe_both(compared: Comparison) -> str:
+    """Models, settings and commits, and what was odd about the answers."""
+    steps = (compared.before, compared.after)
+    rows = [("model", *(s.config["model"] for s in steps)), ("data", *(s.config["data"] for s in steps))]
+    if compared.before.config["kind"] == "detection":
+        rows.append(("score of boxes", *(settings_of(s).score_name for s in steps)))
+    records = [read_json(s.path / PROVENANCE) if (s.path / PROVENANCE).is_file() else {} for s in steps]
+    rows.append(("commit", *(str(r.get("git_commit") or "unknown")[:10] for r in records)))
+    counts = [s.metrics()["counts"] for s in steps]
+    names = [name for name in dict.fromkeys((*counts[0], *counts[1])) if any(c.get(name) for c in counts)]
+    rows += [(name.replace("_", " "), *(str(c.get(name, 0)) for c in counts)) for name in names]
+    return _table(("", *compared.names), rows, 3)
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], first: int = 1) -> str:

@@ -23,6 +23,8 @@ from vr1kit.records import BadRecord
 from vr1kit.reporting.page import text
 
 LONGEST_SIDE = 560  # px of a picture in the page; ours
+LETTER = 1 / 22  # height of a label's letters, of the picture's longer side; ours: readable where two pictures share a phone
+WIDE = 0.56  # of their height, as system fonts have it
 ORDERS = ("largest change", "largest gain", "largest loss", "most objects", "best after", "worst after", "name")
 COLOURS = {"right": "#009e73", "loose": "#e69f00", "wrong": "#d55e00", "missed": "#ffffff"}  # Okabe and Ito, as in `style`
 DASHES = {"right": "", "loose": "9 3 2 3", "wrong": "2 3", "missed": "5 4"}
@@ -40,6 +42,7 @@ CSS = (
 .rim { fill: none; stroke: #fff; stroke-width: 4.4; vector-effect: non-scaling-stroke; opacity: .7; }
 .dark { stroke: #1a1a1a; }
 @media (max-width: 30rem) { .pair { grid-template-columns: 1fr; } }
+@media print { .sorts { display: none; } .card2 { break-inside: avoid; } }
 """
     + "".join(f".{k} {{ stroke: {c}; stroke-dasharray: {DASHES[k] or 'none'}; }}\n" for k, c in COLOURS.items())
     + "".join(f".sortable:has(.by{k}:checked) .card2 {{ order: var(--o{k}); }}\n" for k in range(len(ORDERS)))
@@ -121,16 +124,21 @@ def _draw_answer(card: Card, answer: Answer, judged: Judgement, name: str, pictu
     parts = [picture]
     parts += [_draw_box(card.truth[0][g], "missed", f"missed: {plain(card.truth[1][g])}", card.size) for g in judged.missed]
     for box, label, kind, iou in zip(*answer, judged.kinds, judged.ious, strict=True):
-        parts.append(_draw_box(box, kind, f"{plain(label)} {iou:.2f}" if iou else plain(label), card.size))
-    alt = f"{name}: {judged.right} of {judged.objects} objects right"
+        parts.append(_draw_box(box, kind, plain(label), card.size, f" {iou:.2f}" if iou else ""))
+    found = ", ".join(f"{label} ({kind})" for label, kind in zip(answer[1], judged.kinds, strict=True)) or "nothing"
+    gone = ", ".join(str(card.truth[1][g]) for g in judged.missed)
+    alt = f"{name}: {judged.right} of {judged.objects} objects right. Found: {found}." + f" Missed: {gone}." * bool(gone)
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{text(alt)}">{"".join(parts)}</svg>'
 
 
-def _draw_box(box: Sequence[float], kind: str, label: str, size: tuple[int, int]) -> str:
+def _draw_box(box: Sequence[float], kind: str, label: str, size: tuple[int, int], after: str = "") -> str:
+    """`after` stays where the label has to be cut to the picture's width."""
     x1, y1, x2, y2 = (round(float(v), 1) for v in box)
     place = f'x="{x1}" y="{y1}" width="{max(x2 - x1, 0):.1f}" height="{max(y2 - y1, 0):.1f}"'
-    letters = max(size) / 26
-    wide, y = min(letters * 0.56 * len(label) + 2, size[0]), y1 - letters * 1.15 if y1 > letters * 1.3 else y1
+    letters = max(size) * LETTER
+    room = max(3, int((size[0] - 2) / (letters * WIDE)) - len(after))
+    label = (label if len(label) <= room else label[: room - 1] + "…") + after
+    wide, y = min(letters * WIDE * len(label) + 2, size[0]), y1 - letters * 1.15 if y1 > letters * 1.3 else y1
     x = max(0.0, min(x1, size[0] - wide))
     ink = "#1a1a1a" if kind in ("loose", "missed") else "#fff"
     rim = "rim dark" if kind == "missed" else "rim"
