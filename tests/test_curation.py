@@ -12,7 +12,7 @@ from test_data import record, set_of
 from vr1kit.curation import engines
 from vr1kit.curation import sets as curation
 from vr1kit.curation.sets import Curation, curate_mix, curate_stream, judge_batch
-from vr1kit.curation.shards import list_shards, stream_examples, to_examples
+from vr1kit.curation.shards import list_shards, stream_examples
 from vr1kit.data import Part, ask, curate
 from vr1kit.filters import Limits, judge
 from vr1kit.formats import columns

@@ -90,6 +90,9 @@ class GrpoSettings:
     def __post_init__(self):
         for name, known in (("loss_type", LOSSES), ("kl", KLS), ("scale_rewards", SCALES)):
             _check(name, getattr(self, name), known)
+        for name in ("steps", "prompts_per_step", "max_completion_length", "num_iterations", "save_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.num_generations < 2:
             raise ValueError(f"num_generations must be at least 2, since advantages compare answers, got {self.num_generations}")
 

@@ -89,9 +89,7 @@ def curate_stream(
     return write_card(out, statistics, about, [{**describe_set(stream), "dropped": dict(dropped)}], root)
 
 
-def judge_batch(
-    batch: pa.RecordBatch, curation: Curation, task: str, phrases: bool, root: str | None = None
-) -> pa.RecordBatch:
+def judge_batch(batch: pa.RecordBatch, curation: Curation, task: str, phrases: bool, root: str | None = None) -> pa.RecordBatch:
     """A batch of records as examples, with a reason for each that should be left out: `JUDGED`. Looks at each record alone.
 
     The question that asks for all categories is long and always the same: it is left null here, and filled in last.
