@@ -130,8 +130,9 @@ def test_any_setting_is_of_its_type_or_refused_in_one_line(name, text, base):
         )
 
 
-@pytest.mark.parametrize(
-    ("name", "text"), [("steps", "x"), ("steps", "0"), ("learning_rate", "NaN"), ("execution.accumulation", "a")]
-)
+BAD = [("steps", "x"), ("steps", "0"), ("learning_rate", "NaN"), ("execution.accumulation", "a"), ("kl", "\udcb7")]
+
+
+@pytest.mark.parametrize(("name", "text"), BAD, ids=ascii)
 def test_a_value_of_another_type_is_refused_before_any_work(name, text, capsys):
     assert name.split(".")[-1] in complaint(capsys, "plan", "--profile", "qwen2.5-vl-7b", "-p", name, text)

@@ -84,7 +84,7 @@ def _check_value(name: str, value: Any, kind: Any) -> Any:
     """The value as a field of this type has it: lists as tuples, whole numbers as floats where floats are asked for."""
     try:
         found = msgspec.convert(value, kind)
-    except (msgspec.ValidationError, OverflowError, RecursionError) as error:
+    except (msgspec.ValidationError, OverflowError, RecursionError, UnicodeError) as error:
         raise ValueError(f"the setting '{name}' cannot be {shorten(value)}: {error}") from None
     if isinstance(found, float) and not math.isfinite(found):
         raise ValueError(f"the setting '{name}' cannot be {found}: give a finite number")
