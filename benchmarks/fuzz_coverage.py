@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of everything that reads what others wrote: libFuzzer looks for inputs that reach new code.
 
     pip install atheris                                              # not among the pinned dependencies
-    python benchmarks/fuzz_coverage.py parser -max_total_time=60     # or coco, yolo, voc, manifest, answers
+    python benchmarks/fuzz_coverage.py parser -max_total_time=60     # or coco, stream, yolo, voc, manifest, answers, configuration
     python benchmarks/fuzz_coverage.py coco crash-0123abc            # one input again
 
 A target may refuse its input by the kit's own errors, in one line. Anything else is a crash, and its input is kept.
@@ -16,18 +16,23 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["vr1kit"]):
+    from vr1kit.commands.arguments import parse_value
     from vr1kit.completions import parse_completion
     from vr1kit.coordinates import CoordinateSpace
     from vr1kit.formats.coco import read_coco
+    from vr1kit.formats.coco_stream import stream_coco
     from vr1kit.formats.voc import _read_xml
     from vr1kit.formats.yolo import _read_label
     from vr1kit.records import DataError
     from vr1kit.safekeeping.files import RunError
     from vr1kit.safekeeping.manifests import read_manifest
+    from vr1kit.scale.model_runs import change_settings
     from vr1kit.scoring import read_answers
+    from vr1kit.settings import GrpoSettings
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
 STARTS = {
+    "configuration": 'schedule {"stages": [{"name": "a", "until": 1.0, "criteria": {"xi0": 0.5}}]}',
     "parser": '```json\n[{"bbox_2d": [1, 2, 30, 40], "label": "cat"}]\n```',
     "coco": '{"images": [{"id": 1, "file_name": "a.png", "width": 9, "height": 9}], "annotations": [{"id": 1, "image_id": 1, '
     '"category_id": 1, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0}], "categories": [{"id": 1, "name": "cat"}]}',
@@ -38,6 +43,8 @@ STARTS = {
     '"artefacts": {"x.json": {"sha256": "0", "size": 1}}}',
     "answers": '{"image_id": 1, "completion": "[{\\"bbox_2d\\": [1, 2, 3, 4], \\"label\\": \\"cat\\"}]"}\n',
 }
+
+STARTS["stream"] = STARTS["coco"]
 
 
 def write(name: str, data: bytes) -> Path:
@@ -52,6 +59,10 @@ def try_parser(data: bytes) -> None:
 
 def try_coco(data: bytes) -> None:
     read_coco(write("annotations.json", data), on_error="skip")
+
+
+def try_stream(data: bytes) -> None:
+    stream_coco(write("annotations.json", data), on_error="skip").to_set()
 
 
 def try_yolo(data: bytes) -> None:
@@ -70,6 +81,11 @@ def try_manifest(data: bytes) -> None:
 def try_answers(data: bytes) -> None:
     data_set = read_coco(FOLDER / "truth.json")
     list(read_answers(write("answers.jsonl", data), data_set, CoordinateSpace.PIXELS))
+
+
+def try_configuration(data: bytes) -> None:
+    name, _, text = data.decode("utf-8", "surrogateescape").partition(" ")
+    change_settings(GrpoSettings(), {name: parse_value(text)})
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from test_data import record, set_of
 from vr1kit.curation import engines
 from vr1kit.curation import sets as curation
 from vr1kit.curation.sets import Curation, curate_mix, curate_stream, judge_batch
-from vr1kit.curation.shards import list_shards, stream_examples, to_examples
+from vr1kit.curation.shards import list_shards, stream_examples
 from vr1kit.data import Part, ask, curate
 from vr1kit.filters import Limits, judge
 from vr1kit.formats import columns
@@ -38,12 +38,13 @@ def as_plain(e):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_batch_is_asked_as_record_by_record(seed):
+def test_a_batch_is_asked_as_record_by_record(tmp_path, seed):
     data = mixed_set(seed=seed)
-    judged = judge_batch(
-        to_batch(data.records), Curation(), "detection", ask(data.records[1], list(data.categories)).prompt, False
-    )
-    assert [as_plain(e) for e in to_examples(judged)] == [as_plain(ask(r, list(data.categories))) for r in data.records]
+    judged = judge_batch(to_batch(data.records), Curation(), "detection", False)
+    assert judged.column("prompt").to_pylist() == [r.prompt for r in data.records]
+    curate_stream(stream_set(data), tmp_path, Curation(Limits(min_instances=0, min_side_px=0)))
+    written = [as_plain(e) for e in stream_examples(tmp_path)]
+    assert written == [as_plain(ask(r, list(data.categories))) for r in data.records]
     assert judged.column("reason").to_pylist() == [judge(to_batch([r]), Limits())[0] for r in data.records]
 
 

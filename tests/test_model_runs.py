@@ -1,14 +1,20 @@
 """`vr1kit plan`, `train` and `evaluate` end to end on the package's own policy, and every refusal in one line."""
 
 import json
+import math
+from dataclasses import fields
 from importlib.util import find_spec
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vr1kit import cli
+from vr1kit.commands.arguments import parse_value
 from vr1kit.runs import open_run
+from vr1kit.safekeeping.files import digest
 from vr1kit.scale.model_runs import change_settings
-from vr1kit.settings import Execution, GrpoSettings
+from vr1kit.settings import Execution, GrpoSettings, SftSettings
 
 SMALL = ["-p", "steps", "2", "-p", "prompts_per_step", "2", "-p", "num_generations", "2", "-p", "save_steps", "1"]
 
@@ -102,3 +108,36 @@ def test_settings_change_by_name():
     assert changed.steps == 3 and changed.execution == Execution(accumulation=4, trackers=("wandb",))
     with pytest.raises(ValueError, match="trackers must be one of 'tensorboard'"):
         change_settings(GrpoSettings(), {"execution.trackers": ["paper"]})
+
+
+VALUES = st.text(max_size=12) | st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["grpo", "k3", "9" * 5000, "-1", "[" * 9999]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["stages", "until", "a"]), inner, max_size=3),
+    max_leaves=6,
+).map(lambda value: value if isinstance(value, str) else json.dumps(value))
+NAMES = [f.name for kind in (GrpoSettings, SftSettings) for f in fields(kind)]
+NAMES += [f"execution.{f.name}" for f in fields(Execution)]
+
+
+@settings(max_examples=500, deadline=None)
+@given(name=st.sampled_from(NAMES) | st.text(max_size=8), text=VALUES, base=st.sampled_from([GrpoSettings(), SftSettings()]))
+def test_any_setting_is_of_its_type_or_refused_in_one_line(name, text, base):
+    try:
+        changed = change_settings(base, {name: parse_value(text)})
+    except ValueError as error:
+        assert type(error) is ValueError and "\n" not in str(error) and len(str(error)) < 1000
+    else:
+        assert type(changed) is type(base) and digest(changed.to_config())
+        assert all(isinstance(value, float) for value in (changed.learning_rate, changed.max_grad_norm))
+        assert all(math.isfinite(value) for value in changed.to_config().values() if isinstance(value, float))
+        assert not isinstance(changed.save_steps, bool) and changed.save_steps >= (
+            1 if isinstance(base, GrpoSettings) else -(10**30)
+        )
+
+
+BAD = [("steps", "x"), ("steps", "0"), ("learning_rate", "NaN"), ("execution.accumulation", "a"), ("kl", "\udcb7")]
+
+
+@pytest.mark.parametrize(("name", "text"), BAD, ids=ascii)
+def test_a_value_of_another_type_is_refused_before_any_work(name, text, capsys):
+    assert name.split(".")[-1] in complaint(capsys, "plan", "--profile", "qwen2.5-vl-7b", "-p", name, text)

@@ -124,7 +124,7 @@ def test_the_table_of_sweeps_has_what_was_tried_so_far(finished, runs):
 
 def test_the_same_method_learns_something_else_from_another_annotator(finished):
     jobs = {job.tag: job for job in list_annotated("smoke")}
-    assert len(jobs) == 9 and {job.annotator for job in jobs.values()} == set(ANNOTATORS)
+    assert len(jobs) == 12 and {job.annotator for job in jobs.values()} == set(ANNOTATORS)
     step, truth = (
         train_policy("a", "smoke", jobs["annotator-unsorted-sft"], False),
         open_run("a").find("policies/mixed-seed0-sft"),

@@ -124,7 +124,7 @@ def list_annotated(profile: str, base: str = "mixed") -> list[Job]:
         Job(base, seed, policy, tag=f"annotator-{annotator}-{policy}", annotator=annotator)
         for seed in p.ablation_seeds
         for annotator in ANNOTATORS
-        for policy in ("vision_r1_object", "vision_r1", "sft")
+        for policy in ("vision_r1_object", "vision_r1", "sft_equal_compute", "sft")
     ]
 
 

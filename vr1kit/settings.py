@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from vr1kit.credit import ObjectCredit
 from vr1kit.criteria import Schedule, two_stage
+from vr1kit.records import shorten
 
 #: Objectives by name: trl's loss and the level of its importance weights. How each averages over tokens is all that differs.
 LOSSES = {
@@ -43,12 +44,12 @@ class Execution:
         for tracker in self.trackers:
             _check("trackers", tracker, TRACKERS)
         if self.accumulation < 1:
-            raise ValueError(f"accumulation must be at least 1, got {self.accumulation}")
+            raise ValueError(f"accumulation must be at least 1, got {shorten(self.accumulation)}")
 
 
 def _check(name: str, value: object, known: Collection) -> None:
     if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {shorten(value)}")
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,13 @@ class GrpoSettings:
     def __post_init__(self):
         for name, known in (("loss_type", LOSSES), ("kl", KLS), ("scale_rewards", SCALES)):
             _check(name, getattr(self, name), known)
+        for name in ("steps", "prompts_per_step", "max_completion_length", "num_iterations", "save_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {shorten(getattr(self, name))}")
         if self.num_generations < 2:
-            raise ValueError(f"num_generations must be at least 2, since advantages compare answers, got {self.num_generations}")
+            raise ValueError(
+                f"num_generations must be at least 2, since advantages compare answers, got {shorten(self.num_generations)}"
+            )
 
     def to_config(self) -> dict:
         """Plain data for fingerprints and provenance."""

@@ -17,8 +17,8 @@ def add_subcommand(subcommands: Any, name: str, run: Any, summary: str, examples
 
 
 def parse_value(text: str) -> Any:
-    """JSON if it is JSON (1e-6, true, [1, 2]), else the text itself."""
+    """JSON if it is JSON (1e-6, true, [1, 2]) that Python reads, else the text itself."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from vr1kit.curation.cards import Statistics, write_card
 from vr1kit.curation.engines import map_batches
-from vr1kit.curation.shards import CURATED, SHARD_ROWS, to_curated, write_shards
+from vr1kit.curation.shards import CURATED, SHARD_ROWS, cut_batches, to_curated, write_shards
 from vr1kit.data import Part, ask, curate
 from vr1kit.filters import Limits, judge
 from vr1kit.formats.columns import ROWS, Stream, describe_set, pack_boxes, to_records, unpack_boxes
@@ -62,10 +62,7 @@ def curate_stream(
     task = curation.task or ("grounding" if stream.phrases else "detection")
     if stream.phrases and task != "grounding":
         raise DataError(f"'{stream.name}' has phrases for some objects only, nobody can ask for all; curate it for grounding")
-    prompt = ask_detection(list(stream.categories))
-    function = functools.partial(
-        judge_batch, curation=curation, task=task, prompt=prompt, phrases=stream.phrases, root=_text(root)
-    )
+    function = functools.partial(judge_batch, curation=curation, task=task, phrases=stream.phrases, root=_text(root))
     statistics, dropped, hits, leaked = Statistics(), Counter(), Counter(), pa.array(sorted(exclude), pa.string())
 
     def keep() -> Iterator[pa.RecordBatch]:
@@ -82,7 +79,8 @@ def curate_stream(
                 statistics.add(kept)
                 yield kept
 
-    write_shards(keep(), out, shard_rows)
+    prompt = ask_detection(list(stream.categories))
+    write_shards((_fill_prompt(batch, prompt) for batch in cut_batches(keep(), ROWS)), out, shard_rows)
     if len(leaked) and not hits["leaked"]:
         what = f"'{stream.name}': none of the {len(leaked)} pictures to leave out is in it, such as {leaked[0]}"
         raise DataError(f"{what}; name the root that the report was made with")
@@ -91,28 +89,34 @@ def curate_stream(
     return write_card(out, statistics, about, [{**describe_set(stream), "dropped": dict(dropped)}], root)
 
 
-def judge_batch(
-    batch: pa.RecordBatch, curation: Curation, task: str, prompt: str, phrases: bool, root: str | None = None
-) -> pa.RecordBatch:
-    """A batch of records as examples, with a reason for each that should be left out: `JUDGED`. Looks at each record alone."""
+def judge_batch(batch: pa.RecordBatch, curation: Curation, task: str, phrases: bool, root: str | None = None) -> pa.RecordBatch:
+    """A batch of records as examples, with a reason for each that should be left out: `JUDGED`. Looks at each record alone.
+
+    The question that asks for all categories is long and always the same: it is left null here, and filled in last.
+    """
     reasons = judge(batch, curation.limits, phrases, curation.negatives and task == "detection")
     boxes, offsets = unpack_boxes(batch)
-    asked = _ask_detection(batch, prompt, boxes, offsets) if task == "detection" else _ask_grounding(batch, curation.seed)
+    asked = _ask_detection(batch, boxes, offsets) if task == "detection" else _ask_grounding(batch, curation.seed)
     asked = asked.set_column(0, "image_path", _shorten_paths(asked.column("image_path"), root))
     return pa.RecordBatch.from_arrays([*asked.columns, pa.array(reasons, pa.string())], schema=JUDGED)
 
 
-def _ask_detection(batch: pa.RecordBatch, prompt: str, boxes: np.ndarray, offsets: np.ndarray) -> pa.RecordBatch:
+def _fill_prompt(batch: pa.RecordBatch, prompt: str) -> pa.RecordBatch:
+    prompts = pc.fill_null(batch.column("prompt"), prompt)
+    return batch.set_column(batch.schema.get_field_index("prompt"), batch.schema.field("prompt"), prompts)
+
+
+def _ask_detection(batch: pa.RecordBatch, boxes: np.ndarray, offsets: np.ndarray) -> pa.RecordBatch:
     """`data.ask` for a whole batch: all categories asked for, boxes from left to right; a published question stays."""
-    owner = np.repeat(np.arange(batch.num_rows), np.diff(offsets))
+    places = np.arange(batch.num_rows, dtype=np.uint16 if batch.num_rows <= 2**16 else np.int64)  # 16 bits: radix sort
+    owner = np.repeat(places, np.diff(offsets))
     order = np.lexsort((boxes[:, 1], boxes[:, 0], owner))  # as prompts.sort_left_to_right
     labels = batch.column("labels").flatten().take(pa.array(order))
-    own = batch.column("prompt")
+    published = pc.is_valid(batch.column("prompt"))
     columns = {
         "boxes_xyxy_px": pack_boxes(boxes[order], offsets),
         "labels": pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), labels),
-        "prompt": pc.fill_null(own, prompt),
-        "task": pc.if_else(pc.is_null(own), "detection", "published").cast(pa.string()),
+        "task": pc.if_else(published, "published", "detection").cast(pa.string()),
     }
     arrays = [columns[name] if name in columns else batch.column(name) for name in CURATED.names]
     return pa.RecordBatch.from_arrays(arrays, schema=CURATED)

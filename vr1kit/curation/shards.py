@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CURATED = SCHEMA.append(pa.field("task", pa.string()))
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # datasets.Image
+REPEATED = ["labels.list.element", "source", "prompt", "task"]  # worth a dictionary; the others would be tried in vain
 SHARD_ROWS = 16 * ROWS  # ours: some tens of megabytes without pictures
 EMBEDDED_ROWS = 2048  # with pictures inside; ours: some hundred megabytes
 
@@ -58,12 +59,12 @@ def write_shards(
         old.unlink()
     parts: list[Path] = []
     writer, rows = None, 0
-    for batch in _cut(batches, min(ROWS, shard_rows)):
+    for batch in cut_batches(batches, min(ROWS, shard_rows)):
         if writer is None or rows + batch.num_rows > shard_rows:
             if writer:
                 writer.close()
             parts.append(place / f".{split}-{len(parts):05}.parquet")
-            writer, rows = pq.ParquetWriter(parts[-1], batch.schema, compression="zstd"), 0
+            writer, rows = pq.ParquetWriter(parts[-1], batch.schema, compression="zstd", use_dictionary=REPEATED), 0
         writer.write_batch(batch)
         rows += batch.num_rows
     if writer is None:
@@ -75,7 +76,7 @@ def write_shards(
     return final
 
 
-def _cut(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+def cut_batches(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
     """The same rows in batches of `rows`; the last may be smaller."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
@@ -84,7 +85,7 @@ def _cut(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatc
             batch = batch.slice(piece.num_rows)
             held.append(piece)
             if sum(each.num_rows for each in held) == rows:
-                yield pa.concat_batches(held)
+                yield pa.concat_batches(held) if len(held) > 1 else piece
                 held = []
     if held:
         yield pa.concat_batches(held)

@@ -9,6 +9,7 @@ Where sets differ is in where things lie (`LAYOUTS`). Objects365 names a picture
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -155,7 +156,7 @@ def read_coco(
 def choose_finder(path: Path, images: str | os.PathLike | None, required: bool) -> Callable[[Any], str]:
     """How to find the pictures of an annotation file: in `images`, by default the folder of that name beside it."""
     pictures = PictureFolder(path.parent / "images", path.parent) if images is None else PictureFolder(Path(images))
-    return lambda file_name: pictures.find_text(file_name, required)
+    return functools.partial(pictures.find_text, required=required)
 
 
 def _load(path: Path) -> dict:

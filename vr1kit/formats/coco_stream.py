@@ -143,21 +143,22 @@ class _Reader:
             self.find = self.choose([entry.file_name for entry in entries])
         files = []
         first = sum(map(len, parts["ids"]))
-        for place, entry in enumerate(entries, first):
+        try:
+            ids, sizes = _gather(entries, "id"), np.column_stack([_gather(entries, "width"), _gather(entries, "height")])
+        except OverflowError:
+            raise Irregular("a number of more than 64 bits") from None
+        good = ((sizes > 0) & (sizes <= MAX_SIDE)).all(axis=1).tolist()
+        for place, entry in enumerate(entries):
             try:
-                if not (0 < entry.width <= MAX_SIDE and 0 < entry.height <= MAX_SIDE):
+                if not good[place]:
                     check_size(entry.width, entry.height)
                 files.append(self.find(entry.file_name))
             except BadRecord as error:
                 known = error.reason == "known_absent"
-                self.reasons[place] = error.reason if known else self.faults.check(error, f"image {entry.id}")
+                self.reasons[first + place] = error.reason if known else self.faults.check(error, f"image {entry.id}")
                 files.append("")
         parts["files"].append(pa.array(files, pa.string()))
-        try:
-            parts["ids"].append(_gather(entries, "id"))
-            sizes = np.column_stack([_gather(entries, "width"), _gather(entries, "height")])
-        except OverflowError:
-            raise Irregular("a number of more than 64 bits") from None
+        parts["ids"].append(ids)
         parts["sizes"].append(sizes.clip(0, MAX_SIDE).astype(np.int32))
 
     def _index(self, parts: dict[str, list]) -> None:
@@ -220,7 +221,8 @@ class _Reader:
                 rows = np.fromfile(path, BOX) if path.exists() else np.zeros(0, BOX)
                 path.unlink(missing_ok=True)
                 first, last = k * ROWS, min((k + 1) * ROWS, len(self.ids))
-                batch = self._make_batch(rows[np.argsort(rows["picture"], kind="stable")], first, last, doubles)
+                order = np.argsort((rows["picture"] - first).astype(np.uint16), kind="stable")  # 16 bits: radix sort
+                batch = self._make_batch(rows[order], first, last, doubles)
                 if batch.num_rows:
                     yield batch
             for reason in self.reasons.values():
@@ -245,7 +247,9 @@ class _Reader:
         codes = np.searchsorted(self._codes, rows["category"]).clip(max=max(len(self._codes) - 1, 0))
         known = self._codes[codes] == rows["category"] if len(self._codes) else np.zeros(len(rows), bool)
         boxes, good, clipped = check_boxes_xywh(rows["xywh"], sizes)
-        good &= known & ~np.isin(rows["number"], doubles)
+        good &= known
+        if len(doubles):
+            good &= ~np.isin(rows["number"], doubles)
         left_out = np.zeros(last - first, bool)
         for place in range(first, last) if self.reasons else ():
             left_out[place - first] = place in self.reasons
@@ -262,7 +266,7 @@ class _Reader:
         offsets = np.concatenate([[0], np.cumsum(counts)])
         n = len(rows_kept)
         columns = {
-            "image_path": self.files.take(pa.array(rows_kept)).combine_chunks() if n else pa.array([], pa.string()),
+            "image_path": self.files.slice(first, last - first).filter(pa.array(~left_out)).combine_chunks(),
             "image_id": pa.array(self.ids[rows_kept]).cast(pa.string()),
             "width": pa.array(self.sizes[rows_kept, 0]), "height": pa.array(self.sizes[rows_kept, 1]),
             "boxes_xyxy_px": pack_boxes(boxes[keep], offsets), "labels": pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), labels),

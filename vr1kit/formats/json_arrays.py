@@ -113,7 +113,7 @@ class _Text:
         size, more = self._chunk, True
         while more:
             self._fill(size)
-            entries, end, more = self._decode(decoder, size)
+            entries, end, more = self._decode(decoder)
             if entries is None:
                 if size > MAX_BYTES or (self._whole and size >= len(self._held)):
                     raise Irregular("a list without end")
@@ -127,14 +127,14 @@ class _Text:
             yield entries
         self.take(b"]")
 
-    def _decode(self, decoder: msgspec.json.Decoder, size: int) -> tuple[list[Any] | None, int, bool]:
+    def _decode(self, decoder: msgspec.json.Decoder) -> tuple[list[Any] | None, int, bool]:
         """(entries, how many bytes they are, whether more follow); no entries where the window holds no whole one."""
-        held = self._held[:size]
+        held = self._held
         cuts = [match.end() for match in CUT.finditer(held, max(0, len(held) - 2**16))][-TRIES:]
         cuts = cuts or [match.end() for match in CUT.finditer(held)][-TRIES:]
         for cut in [*reversed(cuts), len(held)]:
             try:
-                piece = b"[" + held[:cut] + b"]"
+                piece = b"".join((b"[", memoryview(held)[:cut], b"]"))
                 entries = decoder.decode(piece)
                 if cut == len(held):  # the window may end within a number
                     break

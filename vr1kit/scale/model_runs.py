@@ -9,16 +9,19 @@ only, but on any number of processes: how a step is shared out (`settings.execut
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+import msgspec
 
 from vr1kit.data import Example, Part, curate, to_dataset
 from vr1kit.filters import Limits, find_reasons
 from vr1kit.formats.readers import open_dataset
-from vr1kit.records import DetectionSet
+from vr1kit.records import DetectionSet, shorten
 from vr1kit.runs import CHECKPOINTS, Step, open_run, read_json
 from vr1kit.safekeeping.files import digest, file_hash, to_jsonable
 from vr1kit.safekeeping.provenance import describe_machine
@@ -72,14 +75,17 @@ class Prepared:
 
 
 def change_settings(settings: GrpoSettings | SftSettings, changes: Mapping[str, Any]) -> GrpoSettings | SftSettings:
-    """Settings with some fields changed; `execution.NAME` reaches how they are run. Raises ValueError for an unknown name."""
+    """Settings with some fields changed; `execution.NAME` reaches how they are run.
+
+    Raises ValueError for an unknown name and for a value of another type than the field's.
+    """
     mine, how = {}, {}
     for name, value in changes.items():
-        target, known = (how, fields(Execution)) if name.startswith("execution.") else (mine, fields(settings))
-        short = name.removeprefix("execution.")
-        if short not in (names := [f.name for f in known]):
-            raise ValueError(f"there is no setting '{name}'; there are: {', '.join(names)}")
-        target[short] = tuple(value) if isinstance(value, list) else value
+        target, of = (how, Execution) if name.startswith("execution.") else (mine, type(settings))
+        short, kinds = name.removeprefix("execution."), get_type_hints(of)
+        if short not in kinds:
+            raise ValueError(f"there is no setting {shorten(name)}; there are: {', '.join(kinds)}")
+        target[short] = _check_value(name, value, kinds[short])
     return replace(settings, **mine, **({"execution": replace(settings.execution, **how)} if how else {}))
 
 
@@ -90,6 +96,17 @@ def load_options(request: Request) -> dict[str, Any]:
         "dtype": p.dtype, "revision": request.revision, "family": request.family, "attention": p.attention or None,
         "quantize": p.quantize, "bound_pixels": p.bound_pixels,
     }  # fmt: skip
+
+
+def _check_value(name: str, value: Any, kind: Any) -> Any:
+    """The value as a field of this type has it: lists as tuples, whole numbers as floats where floats are asked for."""
+    try:
+        found = msgspec.convert(value, kind)
+    except (msgspec.ValidationError, OverflowError, RecursionError, UnicodeError) as error:
+        raise ValueError(f"the setting '{name}' cannot be {shorten(value)}: {error}") from None
+    if isinstance(found, float) and not math.isfinite(found):
+        raise ValueError(f"the setting '{name}' cannot be {found}: give a finite number")
+    return found
 
 
 def choose_examples(data: DetectionSet, wanted: int, seed: int) -> list[Example]:
