@@ -59,3 +59,17 @@ def test_errors_before_and_after_stand_side_by_side():
 
 def test_nothing_wrong_is_a_figure_too():
     figures.plot_errors({"all": []}).to_png()
+
+
+def test_annotators_stand_below_each_other_with_a_bar_for_each_policy():
+    rows = [
+        {"annotator": a, "policy": p, "seed": s, "suite": suite, "metric": "AP", "value": value + s}
+        for suite in ("in_domain", "shifted13")
+        for a, p, value in (("the truth", "base", 40.0), ("the truth", "sft", 76.0), ("the truth", "vision_r1", 70.0),
+                            ("unsorted", "sft", 20.0), ("unsorted", "vision_r1", 70.0))
+        for s in (0, 1)
+    ]  # fmt: skip
+    figure = figures.plot_annotators(rows)
+    assert bars(figure.axes[0], "sft") == [76.5, 20.5] and bars(figure.axes[1], "vision_r1") == [70.5, 70.5]
+    assert {"the truth", "unsorted", "SFT", "Vision-R1", "20.5"} <= set(words(figure))
+    assert len(figure.axes) == 2 and not bars(figure.axes[0], "base"), "the base is a line"

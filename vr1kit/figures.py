@@ -16,7 +16,14 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from vr1kit.drawing.evaluation import paper_gains_of_all, paper_set_gains, plot_calibration, plot_errors, plot_set_gains
+from vr1kit.drawing.evaluation import (
+    paper_gains_of_all,
+    paper_set_gains,
+    plot_annotators,
+    plot_calibration,
+    plot_errors,
+    plot_set_gains,
+)  # fmt: skip
 from vr1kit.drawing.method import plot_differentiation, plot_probes, plot_schedule, plot_schedules
 from vr1kit.drawing.pictures import draw_boxes, judge_answer, plot_before_after, sheet
 from vr1kit.drawing.style import (
@@ -37,7 +44,7 @@ from vr1kit.reporting.tables import ablation_table, widen
 from vr1kit.results import PAPER_MODELS, SUITE_NAMES, Results, Row, paper_value, policy_name
 
 __all__ = [
-    "draw_boxes", "judge_answer", "paper_gains_of_all", "paper_set_gains", "plot_ablation", "plot_before_after", "plot_calibration",
+    "draw_boxes", "judge_answer", "paper_gains_of_all", "paper_set_gains", "plot_ablation", "plot_annotators", "plot_before_after", "plot_calibration",
     "plot_differentiation", "plot_domains", "plot_errors", "plot_main", "plot_probes", "plot_rewards", "plot_schedule",
     "plot_schedules", "plot_set_gains", "save_figure", "sheet",
 ]  # fmt: skip

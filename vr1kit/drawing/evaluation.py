@@ -7,10 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from vr1kit.drawing.style import BLUE, FAINT, GREY, HATCHES, INK, ORANGE, PAPER, RED, SKY, Chart, look_of, new_chart, styled
+from vr1kit.drawing.style import (
+    BLUE,
+    FAINT,
+    GREY,
+    HATCHES,
+    INK,
+    ORANGE,
+    PAPER,
+    POLICY_LOOKS,
+    RED,
+    SKY,
+    Chart,
+    look_of,
+    new_chart,
+    styled,
+)  # fmt: skip
 from vr1kit.measures.confidence import Calibration
 from vr1kit.measures.protocols import set_gains
-from vr1kit.results import PAPER_MODELS, Row
+from vr1kit.results import PAPER_MODELS, SUITE_NAMES, Row, policy_name
 
 KIND_NAMES = {"badly_placed": "badly placed"}
 
@@ -114,3 +129,45 @@ def plot_errors(tables: Mapping[str, Sequence[Row]], names: tuple[str, str] = ("
 def paper_gains_of_all(paper: Mapping[str, Any]) -> dict[str, list[Row]]:
     """`paper_set_gains` of both of the paper's models, by name."""
     return {name: paper_set_gains(paper, key) for key, name in PAPER_MODELS.values()}
+
+
+@styled
+def plot_annotators(rows: Sequence[Row], suites: Sequence[str] = ("in_domain", "shifted13"), metric: str = "AP") -> Chart:
+    """The same policies taught by different annotators, a panel per suite; a dot is a seed, the number the mean over seeds.
+
+    rows: annotators.csv, {annotator, policy, seed, suite, metric, value}. The base was taught by none of them: the dashed line.
+    """
+    rows = [r for r in rows if r["metric"] == metric]
+    annotators = list(dict.fromkeys(r["annotator"] for r in rows if r["policy"] != "base"))
+    policies = [p for p in POLICY_LOOKS if p != "base" and any(r["policy"] == p for r in rows)]
+    figure = new_chart(4.4 * len(suites) + 0.8, 0.26 * len(policies) * len(annotators) + 1.5)
+    panels = figure.subplots(1, len(suites), sharey=True, squeeze=False)[0]
+    high = 0.82 / max(len(policies), 1)
+    for axes, suite in zip(panels, suites, strict=True):
+        found: dict[tuple[str, str], list[float]] = {}
+        for r in rows:
+            if r["suite"] == suite:
+                found.setdefault((r["annotator"], r["policy"]), []).append(r["value"])
+        for k, policy in enumerate(policies):
+            look = look_of(policy)
+            for y, annotator in enumerate(annotators):
+                values = found.get((annotator, policy), [])
+                if not values:
+                    continue
+                place, mean = y + (k - (len(policies) - 1) / 2) * high, float(np.mean(values))
+                axes.barh(place, mean, 0.92 * high, color=look.colour, ec=INK, lw=0.5, hatch=look.hatch, gid=policy,
+                          label=policy_name(policy) if y == 0 else None)  # fmt: skip
+                axes.plot(values, [place] * len(values), "o", ms=3, mfc=PAPER, mec=INK, mew=0.6)
+                axes.annotate(f"{mean:.1f}", (max(values), place), (6, 0), textcoords="offset points", va="center", fontsize=8)
+        for values in (found[key] for key in found if key[1] == "base"):
+            axes.axvline(float(np.mean(values)), color=GREY, lw=1, ls=(0, (4, 2)))
+        axes.set_yticks(range(len(annotators)), annotators, parse_math=False)
+        axes.set_ylim(len(annotators) - 0.45, -0.55)
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+        axes.set_title(SUITE_NAMES.get(suite, suite), fontsize=9.5)
+        axes.set_xlabel(f"{metric}; dashed: the base")
+        axes.margins(x=0.1)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
