@@ -1,6 +1,7 @@
 """Does any text make the parser fail, miscount, or be slow? Random answers, whole and damaged (see `fuzz_cases`).
 
-    python benchmarks/fuzz.py --cases 1000000 --out fuzz.json      # about a quarter of an hour on two free cores
+    python benchmarks/fuzz.py --cases 1000000 --out fuzz.json      # about an hour on one core
+    python benchmarks/fuzz.py --cases 10000 --out benchmarks/fuzz.csv
     python benchmarks/fuzz.py --seed 0 --first 123 --cases 1       # one case again
 
 Checked of every case:
@@ -36,7 +37,7 @@ from fuzz_cases import Case, make_case
 from tqdm import tqdm
 
 from vr1kit.completions import ANSWER_REASONS, REASONS, ParsedCompletion, parse_completion
-from vr1kit.safekeeping.files import write_json_atomic
+from vr1kit.safekeeping.files import write_csv_atomic, write_json_atomic
 
 SHORTEST = 20_000  # characters
 CHUNK = 200  # cases
@@ -186,7 +187,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--limit", type=float, default=50.0, help="ms for a megabyte (50)")
     parser.add_argument("--largest", type=int, default=4_000_000, help="characters of the largest junk (4 000 000)")
-    parser.add_argument("--out", type=Path, help="write the summary there, as JSON")
+    parser.add_argument("--out", type=Path, help="write the summary there, as JSON; or its table, as CSV")
     parser.add_argument("--failures", type=Path, default=Path("fuzz_failures"), help="where texts go (fuzz_failures)")
     options = parser.parse_args(words)
     if min(options.cases, options.workers, options.largest) < 1 or options.first < 0:
@@ -211,7 +212,14 @@ def main(words: list[str] | None = None) -> int:
     for rate, number in total.slowest:
         print(f"slow: case {number}: {rate:.0f} ms/MB ({saved[number]})")
     print(f"{len(total.wrong)} wrong outcomes; {total.slow.total()} cases over {options.limit:g} ms/MB")
-    if options.out:
+    if options.out and options.out.suffix == ".csv":
+        rows = [
+            {"kind": kind, "cases": total.cases[kind], "mb": round(total.characters[kind] / 1e6, 1), "worst_ms_per_mb": round(rate, 1),
+             "over_limit": total.slow[kind], "wrong": len(total.wrong)}
+            for kind, (rate, _) in sorted(total.worst.items())
+        ]  # fmt: skip
+        write_csv_atomic(options.out, rows)
+    elif options.out:
         settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
         machine = {"python": platform.python_version(), "seconds": round(time.perf_counter() - started, 1)}
         write_json_atomic(options.out, {"settings": settings, **machine, "outcome": total})

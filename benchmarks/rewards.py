@@ -13,8 +13,10 @@ way is given texts and truth and returns a reward per answer:
     theirs: ...         the peers' own code: microseconds (`THEIRS`), timed once on a two-core machine as busy as this one, by
                         another run; as a multiple of the yardstick of this run they are indicative, no more
 
-The yardstick is given the IoU matrix, too. Ways take turns; `us` is the median over rounds of microseconds per answer of the
-processor for this thread, `times` the median of the rounds' ratios to the yardstick beside it. `limit` is what we hold ourselves to.
+The yardstick is given the IoU matrix, too. In a round each way is called twice in a row, the ways in random order. The first call
+finds the processor's caches as cold as in a training, where other work comes between: `us` is the median over rounds of its
+microseconds per answer (of the processor, for this thread alone) and `times` their ratio to the yardstick's. `times_warm` is the same of the
+second call, in which the yardstick gains most. `limit` is what we hold `times` of `paper` to.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -80,32 +81,31 @@ def find_ways(p: int, g: int) -> dict[str, Callable[[], object]]:
 
 def measure(p: int, g: int, rounds: int) -> list[dict]:
     ways = find_ways(p, g)
-    spent: dict[str, list[int]] = {name: [] for name in ways}
+    spent: dict[str, list[tuple[int, int]]] = {name: [] for name in ways}
+    order, rng = list(ways), np.random.default_rng(1)
     for _ in range(rounds):
-        for name, way in ways.items():
-            way()  # not counted: another way's data are in the cache
-            began = time.thread_time_ns()
-            way()
-            spent[name].append(time.thread_time_ns() - began)
+        rng.shuffle(order)
+        for name in order:
+            moments = [time.thread_time_ns()]
+            for _ in range(2):
+                ways[name]()
+                moments.append(time.thread_time_ns())
+            spent[name].append((moments[1] - moments[0], moments[2] - moments[1]))
+    micro = {name: np.median(values, axis=0) / 1e3 / ANSWERS for name, values in spent.items()}  # (2,): cold, warm
     rows = []
-    for name, values in spent.items():
-        times = median(value / unit for value, unit in zip(values, spent["yardstick"], strict=True))
+    for name, us in micro.items():
+        cold, warm = (us / micro["yardstick"]).round(2).tolist()
         limit = LIMITS[p, g] if name == "paper" else ""
         rows.append(
-            {
-                "P": p,
-                "G": g,
-                "way": name,
-                "us": round(median(values) / 1e3 / ANSWERS, 1),
-                "times": round(times, 2),
-                "limit": limit,
-            }
+            {"P": p, "G": g, "way": name, "us": round(float(us[0]), 1), "times": cold, "times_warm": warm, "limit": limit}
         )
     if p == g:
         place = list(LIMITS).index((p, g))
         for name, us in THEIRS.items():
             times = round(us[place] / rows[0]["us"], 2)
-            rows.append({"P": p, "G": g, "way": f"theirs: {name}", "us": us[place], "times": times, "limit": ""})
+            rows.append(
+                {"P": p, "G": g, "way": f"theirs: {name}", "us": us[place], "times": times, "times_warm": "", "limit": ""}
+            )
     return rows
 
 
@@ -121,7 +121,7 @@ def main(words: list[str] | None = None) -> list[dict]:
         rows += measure(p, g, max(3, options.rounds // (1 if p < 60 else 3 if p == 60 else 30)))
         for row in rows[-1 - sum((r["P"], r["G"]) == (p, g) for r in rows[:-1]) :]:
             print(
-                f"{row['P']:>4}{row['G']:>4}  {row['way']:<52}{row['us']:>9.1f} us{row['times']:>8.2f} x  {row['limit']}",
+                f"{row['P']:>4}{row['G']:>4}  {row['way']:<52}{row['us']:>9.1f} us{row['times']:>8.2f} x{row['times_warm']:>8}  {row['limit']}",
                 flush=True,
             )
     write_csv_atomic(options.out, rows)

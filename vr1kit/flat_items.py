@@ -22,7 +22,7 @@ FLAT = re.compile(_FLAT)
 RUN = re.compile(rf"""{_FLAT}(?:[^{{}}\[\]"':]*+{_FLAT})*+""")
 _BETWEEN = re.compile(r"""\}([^{}\[\]"':]*)\{""")
 _WORD = re.compile(r"[^, \t\n\r]+")
-_VALUE = re.compile(r"[-+.\d]|(?:true|false|null)\Z")  # a word that could be an item, if a bad one
+_VALUE = re.compile(r"(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null)\Z")  # an item, if a bad one
 _CHUNK = 8  # ours: items decoded at once; where one is bad, each by itself
 
 _DECODER = msgspec.json.Decoder()  # takes less than Python's: no 1e999, no lone surrogate
