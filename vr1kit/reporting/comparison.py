@@ -36,6 +36,13 @@ from vr1kit.runs import Step
 from vr1kit.safekeeping.files import RunError, read_csv, read_json, write_text_atomic
 from vr1kit.safekeeping.manifests import PROVENANCE
 
+NUMBERS = {  # what the first table says, by kind
+    "detection": "In percent. AP is the mean over IoU 0.50 to 0.95, AP50 and AP75 are at one of them; AR is recall with at most 1, 10 or "
+    "100 boxes of a category in a picture. s, m and l are objects of less than 32², of up to 96² and of more pixels.",
+    "referring": "Expressions whose first box has an IoU of at least 0.5 with the object, in percent.",
+    "questions": "Questions that were answered right, in percent.",
+}
+ERRORS = "Boxes that are wrong, and objects that were missed, at IoU 0.5. dAP: the points of AP50 to be had by mending this kind alone."
 SHOWN = 60  # pictures of a gallery; ours: what a mail can carry
 SAME = ("kind", "protocol", "limit")  # settings that must agree
 
@@ -265,21 +272,28 @@ def write_comparison(compared: Comparison, path: str | os.PathLike) -> Path:
     """One HTML page: the numbers, the errors and the gallery, sortable; it needs neither network nor scripts."""
     path, (one, other) = Path(path), compared.names
     heads = ("", one, other, "difference", "95 % interval")
-    sections = [("Numbers", _table(heads, [(row["metric"], *print_row(row)) for row in compared.rows]))]
+    kind = compared.before.config["kind"]
+    sections = [("Numbers", _note(NUMBERS[kind]) + _table(heads, [(row["metric"], *print_row(row)) for row in compared.rows]))]
     if compared.groups:
         what = "Category by category, AP" if compared.errors else "Kind by kind"
         sections.append((what, _table(heads, [(row["group"], *print_row(row)) for row in compared.groups])))
-    for title, rows in (
-        ("Errors", compared.errors), ("Errors by size of the object", compared.errors_by_size),
-        ("Errors by number of objects in the picture", compared.errors_by_number),
-    ):  # fmt: skip
+    for title, says, rows in (
+        ("Errors", ERRORS, compared.errors),
+        (
+            "Errors by size of the object",
+            "By share of the picture: small under 0.33 %, large from 3 % on, which is what COCO's limits are at 640 × 480.",
+            compared.errors_by_size,
+        ),
+        ("Errors by number of objects in the picture", "", compared.errors_by_number),
+    ):
         if rows:
             shown = [
                 (f"{r['group']}: {r['kind']}".removeprefix("all: ").replace("_", " "), str(r["before"]), str(r["after"]), f"{r['difference']:+d}",
                  *("" if r[k] is None else f"{r[k]:.1f}" for k in ("dAP_before", "dAP_after")))
                 for r in rows if r["before"] or r["after"]
             ]  # fmt: skip
-            sections.append((title, _table(("", one, other, "difference", f"dAP {one}", f"dAP {other}"), shown)))
+            table_ = _table(("", one, other, "difference", f"dAP {one}", f"dAP {other}"), shown)
+            sections.append((title, _note(says) * bool(says) + table_))
     moved = [(r["before"].replace("_", " "), r["after"].replace("_", " "), str(r["objects"])) for r in compared.changes]
     sections.append(
         ("What became of the same objects" if compared.errors else "Answers", _table((one, other, "number"), moved, 2))
@@ -293,6 +307,10 @@ def write_comparison(compared: Comparison, path: str | os.PathLike) -> Path:
     header = f'<p class="sub">{text(c["set"])}: {text(c["kind"] + how)}. {text(" ".join(compared.notes))}</p>\n'
     write_text_atomic(path, page(f"{one} → {other}", header, sections, GALLERY_CSS))
     return path
+
+
+def _note(says: str) -> str:
+    return f'<p class="note">{text(says)}</p>\n'
 
 
 def _describe_both(compared: Comparison) -> str:

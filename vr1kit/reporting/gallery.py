@@ -28,6 +28,8 @@ WIDE = 0.56  # of their height, as system fonts have it
 ORDERS = ("largest change", "largest gain", "largest loss", "most objects", "best after", "worst after", "name")
 COLOURS = {"right": "#009e73", "loose": "#e69f00", "wrong": "#d55e00", "missed": "#ffffff"}  # Okabe and Ito, as in `style`
 DASHES = {"right": "", "loose": "9 3 2 3", "wrong": "2 3", "missed": "5 4"}
+STYLES = {"right": "solid", "loose": "dashed", "wrong": "dotted", "missed": "dashed"}  # the same in the legend
+KEYS = {"missed": "var(--ink)"}  # white with a dark rim in a picture
 CSS = (
     """
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 27rem), 1fr)); gap: 1rem; margin: .8rem 0; }
@@ -38,6 +40,8 @@ CSS = (
 .pair p { margin: .2rem 0 0; font-size: .8rem; color: var(--grey); }
 .sorts label { display: inline-block; margin: 0 .9rem .3rem 0; font-size: .9rem; white-space: nowrap; cursor: pointer; }
 .sorts { padding: 0; border: 0; margin: .6rem 0; }
+.key { white-space: nowrap; margin-right: .9rem; }
+.key i { display: inline-block; width: 1.3em; height: .85em; border-width: 2.5px; vertical-align: -.05em; }
 .b { fill: none; stroke-width: 2.4; vector-effect: non-scaling-stroke; }
 .rim { fill: none; stroke: #fff; stroke-width: 4.4; vector-effect: non-scaling-stroke; opacity: .7; }
 .dark { stroke: #1a1a1a; }
@@ -45,6 +49,7 @@ CSS = (
 @media print { .sorts { display: none; } .card2 { break-inside: avoid; } }
 """
     + "".join(f".{k} {{ stroke: {c}; stroke-dasharray: {DASHES[k] or 'none'}; }}\n" for k, c in COLOURS.items())
+    + "".join(f".key .{k} {{ border-color: {KEYS.get(k, c)}; border-style: {STYLES[k]}; }}\n" for k, c in COLOURS.items())
     + "".join(f".sortable:has(.by{k}:checked) .card2 {{ order: var(--o{k}); }}\n" for k in range(len(ORDERS)))
 )
 
@@ -96,11 +101,11 @@ def draw_cards(cards: Sequence[Card], names: tuple[str, str], prefix: str = "g")
         f'<label><input type="radio" name="order-{prefix}" class="by{k}"{" checked" * (k == 0)}> {text(name)}</label> '
         for k, name in enumerate(ORDERS)
     )
-    legend = ", ".join(f"{MEANINGS[kind]} ({'dashed' if DASHES[kind] else 'solid'})" for kind in COLOURS)
+    legend = " ".join(f'<span class="key"><i class="{kind}"></i> {text(MEANINGS[kind])}</span>' for kind in COLOURS)
     drawn = "".join(_draw_card(card, names, [order.index(k) for order in ranked], f"{prefix}{k}") for k, card in enumerate(cards))
     return (
         f'<div class="sortable"><fieldset class="sorts"><legend>Sort by</legend>{buttons}</fieldset>\n'
-        f'<p class="note">Quality is panoptic quality of the picture, 0 to 1. {text(legend)}. The number beside a label is its IoU.</p>\n'
+        f'<p class="note">Quality is panoptic quality of the picture, 0 to 1. The number beside a label is its IoU.</p><p class="note">{legend}</p>\n'
         f'<div class="gallery">\n{drawn}</div></div>\n'
     )
 
@@ -111,11 +116,11 @@ def _draw_card(card: Card, names: tuple[str, str], places: Sequence[int], mark: 
     picture = f'<image id="{mark}" width="{width}" height="{height}" href="{card.thumbnail}"/>' if card.thumbnail else ""
     sides = ""
     for name, answer, judged in zip(names, card.answers, card.judged, strict=True):
-        said = f"{judged.right} of {judged.objects} right, {len(judged.kinds)} boxes, quality {judged.quality:.2f}"
+        said = f"{judged.right} of {judged.objects} right, {len(judged.kinds)} box{'es' * (len(judged.kinds) != 1)}, quality {judged.quality:.2f}"
         sides += f"<div>{_draw_answer(card, answer, judged, name, picture)}<p><b>{text(name)}</b>: {text(said)}</p></div>"
         picture = picture and f'<use href="#{mark}"/>'  # in the page once, shown twice
     gone = "" if card.thumbnail else " (the picture was not found)"
-    head = f"<h4>{text(card.name)}{gone} <span>{card.change:+.2f}</span></h4>"
+    head = f"<h4>{text(card.name)}{gone} <span>quality {card.change:+.2f}</span></h4>"
     return f'<article class="card2" style="{style}">{head}<div class="pair">{sides}</div></article>\n'
 
 

@@ -14,12 +14,13 @@ from typing import Any
 from urllib.parse import quote
 
 PNG = b"\x89PNG\r\n\x1a\n"
+SHORT = 16  # characters of a first column that a phone shows in one line; ours
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 CSS = """
-:root { color-scheme: light dark; --paper: #fff; --ink: #1a1a1a; --grey: #5c5c5c; --line: #e2e2df; --soft: #f7f7f5; --blue: #0072b2; }
+:root { color-scheme: light dark; --paper: #fff; --ink: #1a1a1a; --grey: #5c5c5c; --line: #e2e2df; --soft: #f7f7f5; --blue: #0072b2; --shade: #0004; }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+main { max-width: 1240px; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .3rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.25rem; margin: 2.8rem 0 .5rem; padding-top: .9rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
@@ -33,9 +34,11 @@ nav a { margin-right: .9rem; white-space: nowrap; }
 .card { border: 1px solid var(--line); border-radius: 8px; padding: .8rem 1rem; background: var(--soft); }
 .card b { display: block; font-size: 1.5rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .card span { display: block; color: var(--grey); font-size: .88rem; }
-.scroll { overflow-x: auto; margin: .5rem 0 1rem; -webkit-overflow-scrolling: touch; }
+.scroll { overflow-x: auto; margin: .5rem 0 1rem; -webkit-overflow-scrolling: touch;  /* a shadow where there is more to the right */
+  background: linear-gradient(to left, var(--paper) 1.5rem, transparent) right / 3rem 100% no-repeat local,
+    linear-gradient(to left, var(--shade), transparent) right / 1rem 100% no-repeat scroll; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; min-width: 100%; }
-th, td { padding: .4rem .7rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { padding: .4rem .5rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { border-bottom: 2px solid var(--ink); font-weight: 600; white-space: normal; vertical-align: bottom; overflow-wrap: break-word; max-width: 14rem; }
 th.n, td.n { text-align: right; }
 td:first-child, th:first-child { position: sticky; left: 0; background: var(--paper); padding-left: 0; }
@@ -51,9 +54,10 @@ code { font-size: .92em; overflow-wrap: anywhere; }
 .missing { border-left: 3px solid #e69f00; padding: .2rem .8rem; color: var(--grey); }
 details > summary { cursor: pointer; color: var(--blue); margin: .4rem 0; }
 @media (max-width: 40rem) { th, td { padding: .35rem .5rem; } h1 { font-size: 1.4rem; }
-  td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 8.5rem; max-width: 10rem; } }
+  td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 8.5rem; max-width: 10rem; }
+  .short td:first-child { white-space: nowrap; min-width: 0; } }
 @media screen and (prefers-color-scheme: dark) {
-  :root { --paper: #16181a; --ink: #e9e9e6; --grey: #b0b0ac; --line: #3a3d40; --soft: #202326; --blue: #6cb6e8; }
+  :root { --paper: #16181a; --ink: #e9e9e6; --grey: #b0b0ac; --line: #3a3d40; --soft: #202326; --blue: #6cb6e8; --shade: #fff5; }
   .good { color: #7fd8b4; background: #12332a; } .bad { color: #ffb27d; background: #3b2414; } .even { color: #d0d0cc; background: #2c2f32; }
 }
 @media print { :root { color-scheme: light; } main { max-width: none; padding: 0; } nav { display: none; } .scroll { overflow: visible; }
@@ -90,7 +94,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence
     kind = dict.fromkeys(numbers, ' class="n"') | dict.fromkeys(long, ' class="text"')
     head = "".join(f'<th scope="col"{kind.get(i, "") if i in numbers else ""}>{text(h)}</th>' for i, h in enumerate(heads))
     body = "".join("<tr>" + "".join(f"<td{kind.get(i, '')}>{c}</td>" for i, c in enumerate(row)) + "</tr>\n" for row in rows)
-    return scroll(f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>")
+    short = ' class="short"' if rows and max(len(row[0]) for row in rows) <= SHORT else ""
+    return scroll(f"<table{short}>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>")
 
 
 def picture(path: Path, caption: str) -> str:
