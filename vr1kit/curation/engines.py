@@ -51,6 +51,13 @@ class _OnTable:
         return pa.Table.from_batches([self.function(batch) for batch in table.to_batches()])
 
 
+class _OnFiles(_OnTable):
+    """The same on a table of names of parquet files. `ray.data.read_parquet` would look for them by threads that race for an import."""
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        return pa.concat_tables(super(_OnFiles, self).__call__(pq.ParquetFile(name).read()) for name in table["file"].to_pylist())
+
+
 def _map_datasets(
     batches: Iterator[pa.RecordBatch], function: Function, processes: int, folder: Path
 ) -> Iterator[pa.RecordBatch]:
@@ -97,9 +104,8 @@ def _map_ray(batches: Iterator[pa.RecordBatch], function: Function, processes: i
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
-        rows = ray.data.read_parquet(files, columns=SCHEMA.names).map_batches(
-            _OnTable(function), batch_format="pyarrow", batch_size=ROWS
-        )
+        names = ray.data.from_items([{"file": file} for file in files])
+        rows = names.map_batches(_OnFiles(function), batch_format="pyarrow", batch_size=1)
         for table in rows.iter_batches(batch_size=ROWS, batch_format="pyarrow"):
             yield from table.select(schema.names).cast(schema).combine_chunks().to_batches()
     finally:
