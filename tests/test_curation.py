@@ -1,11 +1,15 @@
 """Curated sets: what `ask` would ask, the filters' reasons, and the same bytes from every engine."""
 
+import functools
 import importlib.util
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from test_data import record, set_of
 
@@ -122,6 +126,18 @@ def test_every_engine_writes_the_same_bytes(tmp_path, monkeypatch, engine, proce
         files[name] = [path.read_bytes() for path in list_shards(tmp_path / name)]
         files[name].append((tmp_path / name / "card.json").read_bytes())
     assert files["serial"] == files[engine] and len(files["serial"]) > 2
+
+
+def test_what_ray_is_given_reads_files_as_the_function_would_get_them(tmp_path):
+    """The half of the Ray engine that needs no Ray: pickled, as it travels, and given names of files."""
+    function = functools.partial(judge_batch, curation=Curation(), task="detection", phrases=False)
+    records = mixed_set(20).records
+    batches = [to_batch(records[:7]), to_batch(records[7:])]
+    names = [str(tmp_path / f"{k}.parquet") for k in range(2)]
+    for name, batch in zip(names, batches, strict=True):
+        pq.write_table(pa.Table.from_batches([batch]), name)
+    on_files = pickle.loads(pickle.dumps(engines._OnFiles(function)))
+    assert on_files(pa.table({"file": names})).equals(pa.Table.from_batches(map(function, batches)))
 
 
 def test_an_unknown_engine_and_an_absent_one(tmp_path):
