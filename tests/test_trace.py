@@ -84,7 +84,7 @@ def test_every_number_of_the_readmes_main_table():
 def test_every_number_of_the_reports_main_table(tmp_path):
     shutil.copytree(PUBLISHED, tmp_path / "demo", ignore=shutil.ignore_patterns("evaluation*", "gallery", "policies"))
     shown = build_report(tmp_path / "demo").read_text()
-    parts = re.findall(r"<h3>Base policy “(\w+)”.*?</h3>\s*<div class=\"scroll\">(.*?)</div>", shown, re.DOTALL)
+    parts = re.findall(r"<h3>Base policy “(\w+)”.*?</h3>\s*<div class=\"scroll\"[^>]*>(.*?)</div>", shown, re.DOTALL)
     assert [base for base, _ in parts] == ["mixed", "converged"]
     for base, inner in parts:
         head, *rows = [
