@@ -4,6 +4,7 @@ import json
 import math
 import random
 import time
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_completions import BOTH, BOX_B, SIZE, A, B, check_spans, summary
 
-from vr1kit import completions
+from vr1kit import completions, scan
 from vr1kit.completions import REASONS, parse_completion
 
 # --- Against an independent reading of the strict grammar ---
@@ -141,6 +142,20 @@ def test_items_of_the_template_are_picked_out_of_any_junk(start):
     text = f"[{start} {A}, {B}]"
     parsed = parse_completion(text, SIZE)
     assert parsed.labels == ("a", "b") and "junk" in parsed.reasons
+    check_spans(text, parsed)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.sampled_from([*TOKENS, A, B, "1", "012", "1.50", '{"bbox": [', "2, ", '], "label": "a"', "} "]), max_size=14).map(
+        "".join
+    )
+)
+def test_what_is_picked_out_of_junk_stands_where_it_says(text):
+    text = f'[{{{text} {{"bbox_2d": [1, 02, 3, 4], "label": "a"}} {A}'
+    with patch.object(scan, "MOST_TOKENS", 0):
+        parsed = parse_completion(text, SIZE)
+    assert parsed.labels[-1] == "a"
     check_spans(text, parsed)
 
 

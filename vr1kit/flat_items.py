@@ -30,7 +30,7 @@ _TRAILING = re.compile(r",(?=[ \t\n\r]*\})")
 _BARE_KEY = re.compile(r"([{,][ \t\n\r]*)(?!(?:true|false|null)\b)([^\W\d]\w*)(?=[ \t\n\r]*:)")
 
 _WS = r"[ \t\n\r]*+"
-_NUMBER = rf"{_WS}(-?[0-9]{{1,9}}(?:\.[0-9]{{1,18}})?){_WS}"
+_NUMBER = rf"{_WS}(-?(?:0|[1-9][0-9]{{0,8}})(?:\.[0-9]{{1,18}})?){_WS}"
 _BOX = rf'"(bbox_2d|bbox|box)"{_WS}:{_WS}\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]'
 _LABEL = rf'"label"{_WS}:{_WS}("[^"\\{{}}\x00-\x1f]*+")'
 #: An item exactly as in the template, perhaps without its "}". Groups: key, x1, y1, x2, y2, label with its quotes.
@@ -74,7 +74,7 @@ def _decode(text: str, decoders: Sequence[msgspec.json.Decoder]) -> tuple[list[d
     for decoder in decoders:
         try:
             return decoder.decode(f"[{text}]"), set()
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
     mended, flaws = _TRAILING.sub("", text), set()
     if mended != text:
@@ -87,5 +87,5 @@ def _decode(text: str, decoders: Sequence[msgspec.json.Decoder]) -> tuple[list[d
         flaws.add("quotes")
     try:
         return (_DECODER.decode(f"[{mended}]"), flaws) if flaws else (None, flaws)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None, set()

@@ -18,7 +18,7 @@ from vr1kit.findings import Findings, Mark
 from vr1kit.flat_items import FLAT, RUN, TEMPLATE, decode_items, find_items, judge_separators
 from vr1kit.strings import String, read_json_string, read_torn_string
 
-MOST_TOKENS = 400  # ours: twenty torn items; and one more for every 80 characters
+MOST_TOKENS = 800  # ours: forty torn items; and one more for every 80 characters
 _ATTEMPT = 3  # tokens that trying a flat object counts for
 
 _OPENER = re.compile(r"[\[{]")
