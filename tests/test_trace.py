@@ -28,7 +28,7 @@ def measured(base, policy, suite, metric):
     """(mean over seeds of the evaluations' own rows.csv, half of the interval in intervals.csv)."""
     folders = [PUBLISHED / "evaluation" / f"{base}-base"]
     if policy != "base":
-        folders = sorted((PUBLISHED / "evaluation").glob(f"{base}-seed*-{policy}"))
+        folders = sorted((PUBLISHED / "evaluation").glob(f"{base}-seed[0-9]-{policy}"))
     values = [
         r["value"]
         for folder in folders
