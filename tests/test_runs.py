@@ -272,7 +272,7 @@ def test_find_gives_back_the_step_as_it_was_made(package):
     assert run.find("train").state() == "done"
     (package / "rewards.py").write_text("def f(x):\n    return 2 * x\n")
     assert run.find("train").state() == "stale"
-    with pytest.raises(RunError, match="no step 'nope'; it has: data, train"):
+    with pytest.raises(RunError, match="no step 'nope'; among its 2 are: data, train"):
         run.find("nope")
 
 

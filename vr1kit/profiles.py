@@ -87,7 +87,7 @@ class Profile:
     workers: int = 2  # jobs side by side, one thread each
     minutes: Mapping[str, float] = field(
         default_factory=lambda: {
-            "01_data_curation": 1, "02_reward_ablations": 3, "03_two_stage_grpo": 20, "04_evaluation": 2, "05_figures": 0.5,
+            "01_data_curation": 1.5, "02_reward_ablations": 4, "03_two_stage_grpo": 17, "04_evaluation": 1.5, "05_figures": 0.5,
         }
     )  # fmt: skip
 

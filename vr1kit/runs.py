@@ -21,6 +21,7 @@ A *run* is one folder under `runs/`. A *step* is one folder in it, made by one c
 Needs nothing but the standard library and numpy; never imports torch.
 """
 
+import difflib
 import json
 import os
 import re
@@ -149,7 +150,9 @@ class Run:
                 inputs = {key: _find_input(item) for key, item in record["inputs"].items()}
                 modules = record["code_of"]
                 return Step(self, name, record["config"], inputs, None if modules is None else tuple(modules))
-        raise RunError(f"run '{self.name}' has no step '{name}'; it has: {', '.join(self.step_names()) or 'none yet'}")
+        alike = difflib.get_close_matches(name, self.step_names(), 3, 0.5) or self.step_names()[:5]
+        there = f"among its {len(self.step_names())} are: {', '.join(alike)}" if alike else "it has none yet"
+        raise RunError(f"run '{self.name}' has no step '{name}'; {there}")
 
 
 def _find_input(item: Mapping[str, str]) -> "Step | str":
