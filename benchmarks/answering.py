@@ -8,7 +8,6 @@ that batches are padded. Times are processor time, which a busy machine changes 
 
 from __future__ import annotations
 
-import csv
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from vr1kit.data import ask, read_coco, read_image
 from vr1kit.drawing.style import BLUE, GREY, HATCHES, INK, new_chart, styled
 from vr1kit.evaluate import answer_greedily, prepare_inputs
 from vr1kit.models import load_policy
+from vr1kit.safekeeping.files import write_csv_atomic
 from vr1kit.scenes import write_scenes
 
 PICTURES, BATCHES = 96, (1, 8, 64)
@@ -85,10 +85,7 @@ def main() -> None:
         row["seconds"] = round(row["seconds"], 2)
         print(row)
     out = Path(__file__)
-    with open(out.with_suffix(".csv"), "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv_atomic(out.with_suffix(".csv"), rows)
     out.with_suffix(".png").write_bytes(draw_bars(rows).to_png())
 
 

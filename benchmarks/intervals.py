@@ -9,7 +9,6 @@ laid out ten times. Seconds are processor time of one thread.
 
 from __future__ import annotations
 
-import csv
 import json
 import tempfile
 import time
@@ -19,6 +18,7 @@ import numpy as np
 
 from vr1kit.drawing.style import BLUE, GREY, HATCHES, INK, new_chart, styled
 from vr1kit.measures.intervals import Matches, accumulate, draw_weights, find_matches, run_cocoeval
+from vr1kit.safekeeping.files import write_csv_atomic
 
 PICTURES, CATEGORIES, RESAMPLES, TIMES = 500, 80, 1000, 10
 OBJECTS = 7.3  # mean of a picture in val2017
@@ -88,10 +88,7 @@ def main() -> None:
     rows = [{**row, **size, "interval": round(float(np.ptp(np.quantile(ap, [0.025, 0.975]))), 2)} for row in rows]
     print(*rows, sep="\n")
     out = Path(__file__)
-    with open(out.with_suffix(".csv"), "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv_atomic(out.with_suffix(".csv"), rows)
     out.with_suffix(".png").write_bytes(draw_bars(rows).to_png())
 
 

@@ -19,7 +19,6 @@ the rest (data, optimizer, logging).
 from __future__ import annotations
 
 import argparse
-import csv
 import tempfile
 import time
 from collections import defaultdict
@@ -35,6 +34,7 @@ from trl import GRPOTrainer
 from vr1kit import grpo
 from vr1kit.data import decode_images
 from vr1kit.models import freeze_tower, load_policy
+from vr1kit.safekeeping.files import write_csv_atomic
 from vr1kit.scenes import write_scenes
 
 PARTS = ("generation", "reward", "forward", "backward")
@@ -149,10 +149,7 @@ def main() -> None:
     rows = measure(arguments.steps, arguments.repeats)
     for row in rows:
         print(row)
-    with open(arguments.out, "w", newline="") as out:
-        writer = csv.DictWriter(out, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv_atomic(arguments.out, rows)
 
 
 if __name__ == "__main__":

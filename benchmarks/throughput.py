@@ -13,7 +13,6 @@ Rows, each on top of the one before:
 
 from __future__ import annotations
 
-import csv
 import tempfile
 import time
 from dataclasses import replace
@@ -25,6 +24,7 @@ from transformers import TrainerCallback
 from vr1kit import grpo
 from vr1kit.data import Part, curate, read_coco, to_dataset
 from vr1kit.models import load_policy
+from vr1kit.safekeeping.files import write_csv_atomic
 from vr1kit.scenes import write_scenes
 from vr1kit.settings import GrpoSettings
 
@@ -92,11 +92,7 @@ def main() -> None:
             rows.append({"path": label, "seconds_per_step": round(seconds, 3), "completions_per_second": round(rate, 1)})
             rows[-1]["times_stock"] = round(rate / rows[0]["completions_per_second"], 2)
             print(rows[-1], flush=True)
-    path = Path(__file__).with_suffix(".csv")
-    with open(path, "w", newline="") as out:
-        writer = csv.DictWriter(out, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv_atomic(Path(__file__).with_suffix(".csv"), rows)
 
 
 if __name__ == "__main__":

@@ -73,3 +73,21 @@ def test_a_long_string_full_of_cuts_is_read(tmp_path):
     entries = [{"a": "}, {" * 5000, "id": k} for k in range(3)]
     (tmp_path / "a.json").write_text(json.dumps({"images": entries}))
     assert read(tmp_path / "a.json", 4096) == {"images": entries}
+
+
+def test_a_number_is_not_cut_where_the_window_ends(tmp_path):
+    """The window is 4,096 bytes at first: here it ends within 1234, in a file that is read to its end at once."""
+    path = tmp_path / "a.json"
+    start = '{"images": [], "n": '
+    path.write_text(start + " " * 10 + "1234, " + '"annotations": [1]}' + " " * 5000)
+    assert read(path, 10**6) == {"images": [], "annotations": [1]}
+    long = "1" * 4100  # held as a whole, longer than the window
+    path.write_text('{"n": ' + long + ', "images": [2]}')
+    assert read(path, 10**6) == {"images": [2]}
+
+
+def test_bytes_that_are_no_text_do_not_shift_what_follows(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b'{"note": "\xff\xff", "images": [1]}')
+    with pytest.raises(Irregular):
+        read(path)

@@ -72,10 +72,8 @@ def decode_items(items: Sequence[str]) -> Iterator[tuple[dict | Detection | None
 
 def _decode(text: str, decoders: Sequence[msgspec.json.Decoder]) -> tuple[list[dict | Detection] | None, set[str]]:
     for decoder in decoders:
-        try:
-            return decoder.decode(f"[{text}]"), set()
-        except (ValueError, RecursionError):
-            pass
+        if (found := _try_decoder(decoder, text)) is not None:
+            return found, set()
     mended, flaws = _TRAILING.sub("", text), set()
     if mended != text:
         flaws.add("punctuation")
@@ -85,7 +83,13 @@ def _decode(text: str, decoders: Sequence[msgspec.json.Decoder]) -> tuple[list[d
     mended, keys = _BARE_KEY.subn(r'\1"\2"', mended)
     if keys:
         flaws.add("quotes")
+    found = _try_decoder(_DECODER, mended) if flaws else None
+    return (None, set()) if found is None else (found, flaws)
+
+
+def _try_decoder(decoder: msgspec.json.Decoder, items: str) -> list[dict | Detection] | None:
+    """None where the text is not what the decoder takes: then another way to read it is tried."""
     try:
-        return (_DECODER.decode(f"[{mended}]"), flaws) if flaws else (None, flaws)
+        return decoder.decode(f"[{items}]")
     except (ValueError, RecursionError):
-        return None, set()
+        return None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 
-def token_spans(ids: Sequence[int], decode: Callable[[list[int]], str]) -> tuple[str, np.ndarray]:
+def token_spans(ids: Sequence[Any], decode: Callable[[list[Any]], str]) -> tuple[str, np.ndarray]:
     """The text of an answer, and which of its characters each token writes: (T, 2), end exclusive.
 
-    `decode` writes token ids as text, special tokens left out; a token that writes nothing has an empty span. Where a character
+    ids: numbers, or the bytes that a server names; `decode` writes them as text, special tokens left out; a token that writes nothing has an empty span. Where a character
     is written by several tokens (byte-level tokenizers), each of them has it in its span.
     """
     ids = list(ids)

@@ -27,7 +27,7 @@ from PIL import Image
 from vr1kit.formats.folders import MAX_BYTES
 from vr1kit.formats.images import open_image
 from vr1kit.records import BadRecord, DataError
-from vr1kit.safekeeping.files import write_text_atomic
+from vr1kit.safekeeping.files import write_csv_atomic
 
 COARSE_BITS = 8  # of 64; ours, see tests/test_leakage.py for what it finds
 FINE_BITS = 51  # of 512, a tenth; ours
@@ -173,11 +173,7 @@ def _has_structure(coarse: np.ndarray) -> np.ndarray:
 # --- report -----------------------------------------------------------------------------------------------------------------
 def write_matches(matches: Iterable[Match], path: str | os.PathLike) -> None:
     """The report as CSV, one line a match; `read_leaked` gives the names to leave out."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(match) for match in matches)
-    write_text_atomic(Path(path), text.getvalue())
+    write_csv_atomic(Path(path), [asdict(match) for match in matches], COLUMNS)
 
 
 def read_leaked(path: str | os.PathLike) -> set[str]:

@@ -11,6 +11,7 @@ mark, a key twice. The caller then reads the file whole, with `folders.read_json
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -92,15 +93,12 @@ class _Text:
         size = 2**12
         while True:
             self._fill(size)
-            try:
-                text = self._held[:size].decode(errors="ignore")  # a character may be cut in two at the end
-                value, end = json.JSONDecoder().raw_decode(text)
-                if end < len(text) or self._whole:
-                    self._held = self._held[len(text[:end].encode()) :]
-                    return value
-            except (ValueError, RecursionError):
-                pass
-            if size > MAX_BYTES or (self._whole and size > len(self._held)):
+            at_end = self._whole and size >= len(self._held)
+            found = _read_value(self._held[:size])
+            if found and (found[1] < size or at_end):  # a number that ends where the text does may have lost digits
+                self._held = self._held[found[1] :]
+                return found[0]
+            if size > MAX_BYTES or at_end:
                 raise Irregular("a value")
             size *= 2
 
@@ -149,3 +147,13 @@ class _Text:
                     except msgspec.DecodeError as inner:
                         raise Irregular(str(inner)) from None
         return None, 0, True
+
+
+def _read_value(text: bytes) -> tuple[Any, int] | None:
+    """The value that JSON text begins with and the byte at which it ends; None where the text holds none, or not all of it."""
+    try:
+        decoded, _ = codecs.utf_8_decode(text)  # which leaves a character alone that is cut in two at the end
+        value, end = json.JSONDecoder().raw_decode(decoded)
+    except (ValueError, RecursionError):
+        return None
+    return value, len(decoded[:end].encode())

@@ -214,12 +214,13 @@ def write_ablations(run: str, profile: str) -> Step:
 
 def write_annotated(run: str, profile: str) -> Step:
     """annotators.csv: policies trained on the labels of sloppy annotators, and those trained on the truth beside them."""
-    jobs, p = list_annotated(profile), get_profile(profile)
-    names = {(job.base, job.seed, job.policy) for job in jobs}
-    jobs = [*(job for job in list_jobs(profile) if job.policy == "base" or (job.base, job.seed, job.policy) in names), *jobs]
-    jobs = [job for job in jobs if job.base in {base for base, *_ in names}]
+    sloppy = list_annotated(profile)
+    beside = {(job.base, job.seed, job.policy) for job in sloppy} | {(job.base, 0, "base") for job in sloppy}
+    jobs = [*(job for job in list_jobs(profile) if (job.base, job.seed, job.policy) in beside), *sloppy]
     evaluations = {job.name: evaluate_policy(run, profile, job, show=False) for job in jobs}
-    step = open_run(run).step("annotators", {"seeds": list(p.ablation_seeds)}, evaluations, code=["reporting.summary"])
+    step = open_run(run).step(
+        "annotators", {"seeds": list(get_profile(profile).ablation_seeds)}, evaluations, code=["reporting.summary"]
+    )
     if step.state() == "done":
         return step
     step.begin()

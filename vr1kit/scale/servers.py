@@ -25,6 +25,7 @@ import numpy as np
 
 from vr1kit.asking import MAX_NEW_TOKENS, TEMPERATURE, Answer
 from vr1kit.models import Policy
+from vr1kit.tokens import token_spans
 
 TIMEOUT = 600  # seconds for one request; ours
 TYPES = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp", ".gif": "gif", ".bmp": "bmp"}
@@ -79,11 +80,10 @@ def read_choice(choice: dict[str, Any], server: str) -> Answer:
     if tokens is None:
         raise ServerError(f"{server} gives no log-probabilities of tokens (`logprobs`); vLLM and SGLang do")
     pieces = [bytes(t["bytes"]) if t.get("bytes") is not None else t["token"].encode() for t in tokens]
-    ends = [len(b"".join(pieces[: k + 1]).decode(errors="ignore")) for k in range(len(pieces))]
-    if not b"".join(pieces).decode(errors="ignore").startswith(text):  # what follows is the end token, or a stripped space
+    spelled, spans = token_spans(pieces, lambda some: b"".join(some).decode(errors="ignore"))
+    if not spelled.startswith(text):  # what follows is the end token, or a stripped space
         raise ServerError(f"{server}: the tokens of an answer do not spell it: {text[:60]!r}")
-    ends = np.minimum(np.array(ends, int), len(text))  # (T,)
-    spans = np.stack([np.concatenate([[0], ends[:-1]]), ends], 1).astype(int) if len(ends) else np.zeros((0, 2), int)
+    spans = np.minimum(spans, len(text))
     return Answer(text, spans, np.array([t["logprob"] for t in tokens], float))
 
 
