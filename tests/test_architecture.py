@@ -12,7 +12,7 @@ from vr1kit.safekeeping.provenance import imported_modules, module_name
 PACKAGE = Path(__file__).parents[1] / "vr1kit"
 # A module may import those before it, never those after it. A new module gets its place here.
 ORDER = (
-    "boxes", "coordinates", "detections", "findings", "flat_items", "strings", "scan", "completions", "plain_text", "matching", "criteria", "precision", "rewards", "baselines",  # what an answer is worth: no torch
+    "boxes", "coordinates", "parsing.detections", "parsing.findings", "parsing.flat_items", "parsing.strings", "parsing.scan", "completions", "parsing.plain_text", "matching", "criteria", "precision", "rewards", "baselines",  # what an answer is worth: no torch
     "safekeeping.files", "safekeeping.provenance", "safekeeping.manifests", "safekeeping.places", "safekeeping.differences", "safekeeping.locks", "safekeeping.disks", "runs", "safekeeping.checkpoints", "safekeeping.interruption", "safekeeping.failures", "safekeeping.verify",  # where results live: standard library and numpy
     "prompts", "annotators", "families", "toy.backgrounds", "toy.sprites", "scenes", "records", "formats.folders", "formats.images", "formats.json_arrays", "formats.columns", "formats.coco", "formats.coco_stream", "formats.odinw", "formats.voc", "formats.yolo", "formats.phrase_sets", "formats.hub_sets", "formats.question_sets", "formats.readers", "filters", "data", "measures.accuracy", "curation.shards", "curation.cards", "curation.engines", "curation.sets", "curation.leakage", "curation.recipes", "scoring", "curation.doctor", "probes", "tokens", "measures.confidence", "measures.protocols",  # what there is to see and to ask
     "credit", "settings", "profiles", "jobs",  # how much of it, and by which rules

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_completions import BOTH, BOX_B, SIZE, A, B, check_spans, summary
 
-from vr1kit import completions, scan
+from vr1kit import completions
 from vr1kit.completions import REASONS, parse_completion
+from vr1kit.parsing import scan
 
 # --- Against an independent reading of the strict grammar ---
 

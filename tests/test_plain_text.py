@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vr1kit.plain_text import parse_plain_text, write_plain_text
+from vr1kit.parsing.plain_text import parse_plain_text, write_plain_text
 
 EXAMPLE = "person-[0.645, 0.37, 0.728, 0.694] & traffic light-[0.561,0.512,0.648,0.753]"  # Griffon v2, Figure 1, shortened
 

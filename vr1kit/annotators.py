@@ -1,6 +1,6 @@
 """Annotators: labels as the world has them. What happens to a method if its teacher is sloppy?
 
-    loose      every edge is off by a normal error of 10 % of its box's side: IoU with the truth about 0.75
+    loose      every edge is off by a normal error of 10 % of its box's side: IoU with the truth about 0.74
     missing    three of ten objects are not annotated
     unsorted   the objects come in no order, as in COCO's files; the boxes are exact
 

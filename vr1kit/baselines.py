@@ -34,8 +34,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from vr1kit.boxes import Boxes, iou_matrix
 from vr1kit.completions import parse_completion
-from vr1kit.detections import ParsedCompletion
 from vr1kit.matching import Indices, match_boxes
+from vr1kit.parsing.detections import ParsedCompletion
 from vr1kit.precision import find_precision_curve
 from vr1kit.rewards import check_truth
 

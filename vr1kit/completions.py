@@ -24,7 +24,7 @@ item, not all that follow.
 
 Reason codes, in `REASONS`: first those of the answer, each once, then one per dropped item, in order of the text.
 An item with several faults gets the first that applies, in the order of the table. No text raises an exception or
-takes more than linear time, and none is bad enough to take much of it (`scan`): neither length nor the digits of a number are
+takes more than linear time, and none is bad enough to take much of it (`vr1kit.parsing.scan`): neither length nor the digits of a number are
 limited. Two limits are ours, and no answer worth reading meets them: JSON nested deeper than the decoders follow, about 1,000
 levels, is read as torn; and torn text beyond `scan.MOST_TOKENS` is junk out of which only items written as in the template are
 picked.
@@ -45,7 +45,7 @@ from typing import Any
 
 import msgspec
 
-from vr1kit.detections import (
+from vr1kit.parsing.detections import (
     ANSWER_REASONS,
     BOX_KEYS,
     CONTENT_REASONS,
@@ -62,9 +62,9 @@ from vr1kit.detections import (
     content_fault,
     stack_boxes,
 )  # fmt: skip
-from vr1kit.findings import Findings
-from vr1kit.scan import Scan
-from vr1kit.strings import read_json_string, read_torn_string
+from vr1kit.parsing.findings import Findings
+from vr1kit.parsing.scan import Scan
+from vr1kit.parsing.strings import read_json_string, read_torn_string
 
 __all__ = ["ANSWER_REASONS", "BOX_KEYS", "CONTENT_REASONS", "ITEM_REASONS", "MAX_SIDE", "REASONS", "ItemSpans", "ParsedCompletion",
            "Span", "parse_completion"]  # fmt: skip

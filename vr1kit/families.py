@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from vr1kit.boxes import Boxes
 from vr1kit.completions import ParsedCompletion, parse_completion
 from vr1kit.coordinates import PAPER_MAX_PIXELS, QWEN2_MIN_PIXELS, CoordinateSpace, smart_resize
-from vr1kit.plain_text import parse_plain_text, write_plain_text
+from vr1kit.parsing.plain_text import parse_plain_text, write_plain_text
 from vr1kit.prompts import DETECTION_PROMPT, GROUNDING_PROMPT, write_answer
 
 

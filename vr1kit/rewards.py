@@ -46,8 +46,8 @@ from numpy.typing import ArrayLike, NDArray
 from vr1kit.boxes import Boxes, as_boxes, giou_matrix, iou_matrix
 from vr1kit.completions import MAX_SIDE, ParsedCompletion, parse_completion
 from vr1kit.criteria import BEGINNER, Criteria
-from vr1kit.detections import FENCE_CLOSE, FENCE_OPEN, ITEM_REASONS
 from vr1kit.matching import Indices, match_boxes
+from vr1kit.parsing.detections import FENCE_CLOSE, FENCE_OPEN, ITEM_REASONS
 
 
 @dataclass(frozen=True)

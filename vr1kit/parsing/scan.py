@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from vr1kit.detections import BOX_KEYS, FENCE_CLOSE, FENCE_OPEN, WHITESPACE, ItemSpans, ParsedCompletion, Span
-from vr1kit.findings import Findings, Mark
-from vr1kit.flat_items import FLAT, RUN, TEMPLATE, decode_items, find_items, judge_separators
-from vr1kit.strings import String, read_json_string, read_torn_string
+from vr1kit.parsing.detections import BOX_KEYS, FENCE_CLOSE, FENCE_OPEN, WHITESPACE, ItemSpans, ParsedCompletion, Span
+from vr1kit.parsing.findings import Findings, Mark
+from vr1kit.parsing.flat_items import FLAT, RUN, TEMPLATE, decode_items, find_items, judge_separators
+from vr1kit.parsing.strings import String, read_json_string, read_torn_string
 
 MOST_TOKENS = 800  # ours: forty torn items; and one more for every 80 characters
 _ATTEMPT = 3  # tokens that trying a flat object counts for

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from vr1kit.detections import ANSWER_REASONS, BOX_KEYS, Detection, ItemSpans, ParsedCompletion, content_fault, stack_boxes
+from vr1kit.parsing.detections import ANSWER_REASONS, BOX_KEYS, Detection, ItemSpans, ParsedCompletion, content_fault, stack_boxes
 
 _MISSING = object()
 _FIELDS = {*BOX_KEYS, "label"}

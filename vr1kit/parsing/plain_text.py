@@ -22,7 +22,7 @@ import re
 from collections.abc import Sequence
 
 from vr1kit.boxes import Boxes
-from vr1kit.detections import WHITESPACE, ItemSpans, ParsedCompletion, Span, content_fault, stack_boxes
+from vr1kit.parsing.detections import WHITESPACE, ItemSpans, ParsedCompletion, Span, content_fault, stack_boxes
 
 SCALE = 1000  # three decimals
 NOTHING = "None"

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import msgspec
 
-from vr1kit.detections import STRICT, Detection, Span
+from vr1kit.parsing.detections import STRICT, Detection, Span
 
 _INNER = r"""[^{}"]*+(?:"(?:[^"\\{}\n]|\\.)*+"[^{}"]*+)*+"""
 _FLAT = rf"""\{{{_INNER}(?:(?:(?<=:)|(?<=: ))\{{{_INNER}\}}{_INNER})*+\}}"""
