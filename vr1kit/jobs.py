@@ -137,16 +137,22 @@ SWEEPS = {
 }
 
 
+#: The baseline once more on sloppy labels: rates that suit perfect ones need not suit these.
+SWEEPS_OF_ANNOTATORS = {("mixed", "sft"): {"epochs": (1.0, 7.0), "learning_rate": (3e-4, 1e-3, 2e-3)}}
+
+
 def list_sweeps(profile: str) -> list[Job]:
-    """One run per cell of each grid, seed 0."""
-    p = get_profile(profile)
-    jobs = []
-    for (base, policy), grid in SWEEPS.items():
-        start = p.sft[base, "sft"] if policy == "sft" else p.grpo[base, "completion"]
-        for values in itertools.product(*grid.values()):
-            changes = dict(zip(grid, values, strict=True))
-            tag = f"sweep-{policy}-" + "-".join(f"{k}_{v:g}" if isinstance(v, float) else f"{k}_{v}" for k, v in changes.items())
-            jobs.append(Job(base, 0, policy, replace(start, **changes), tag))
+    """One run per cell of each grid, seed 0; those of the annotators last."""
+    grids = [("", SWEEPS), *((annotator, SWEEPS_OF_ANNOTATORS) for annotator in ANNOTATORS)]
+    p, jobs = get_profile(profile), []
+    for annotator, sweeps in grids:
+        for (base, policy), grid in sweeps.items():
+            start = p.sft[base, "sft"] if policy == "sft" else p.grpo[base, "completion"]
+            for values in itertools.product(*grid.values()):
+                changes = dict(zip(grid, values, strict=True))
+                cell = "-".join(f"{k}_{v:g}" if isinstance(v, float) else f"{k}_{v}" for k, v in changes.items())
+                tag = "-".join(word for word in ("sweep", annotator, policy, cell) if word)
+                jobs.append(Job(base, 0, policy, replace(start, **changes), tag, annotator))
     return jobs
 
 

@@ -45,7 +45,17 @@ DOMAIN_COLUMNS = (*MAIN_COLUMNS[:4], "set", *MAIN_COLUMNS[4:])
 INTERVAL_COLUMNS = ("base_policy", "suite", "metric", "policy", "kind", "against", "value", "low", "high")
 ERROR_COLUMNS = ("base_policy", "seed", "policy", "set", "kind", "count", "dAP", "objects", "detections")
 ABLATION_COLUMNS = ("ablation", "paper_table", *(c for c in MAIN_COLUMNS if c != "policy"))
-SWEEP_COLUMNS = ("base_policy", "policy", "credit", "epochs", "learning_rate", "in_domain_AP", "shifted13_AP", "chosen")
+SWEEP_COLUMNS = (
+    "base_policy",
+    "annotator",
+    "policy",
+    "credit",
+    "epochs",
+    "learning_rate",
+    "in_domain_AP",
+    "shifted13_AP",
+    "chosen",
+)
 
 ABLATION_SPLIT = "val"  # the test split is for final numbers only
 
@@ -256,11 +266,12 @@ def write_sweeps(run: str, profile: str) -> Step:
         of_profile = p.grpo[job.base, credit] if credit else p.sft[job.base, which_sft(settings)]
         row = {
             "base_policy": job.base,
+            "annotator": job.annotator or "the truth",
             "policy": job.policy,
             "credit": credit,
             "epochs": getattr(settings, "epochs", None),
             "learning_rate": getattr(settings, "learning_rate", None),
-            **{c: evaluations[job.name].metrics()[c] for c in SWEEP_COLUMNS[5:7]},
+            **{c: evaluations[job.name].metrics()[c] for c in ("in_domain_AP", "shifted13_AP")},
             "chosen": bool(settings) and settings.learning_rate == of_profile.learning_rate,
         }
         rows.append(row)
