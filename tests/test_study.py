@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from vr1kit.annotators import ANNOTATORS
-from vr1kit.jobs import ABLATIONS, Job, count_steps, list_ablations, list_annotated, list_jobs, list_sweeps, resolve
+from vr1kit.annotators import SLOPPY
+from vr1kit.jobs import ABLATIONS, Job, count_steps, list_ablations, list_annotated, list_jobs, list_sweeps, list_weak, resolve
 from vr1kit.profiles import POLICIES, PROFILES, SHIFTED_NAMES, SPLITS, UNSEEN_NAMES, get_profile
 from vr1kit.publish import publish
-from vr1kit.reporting.summary import write_sweeps
+from vr1kit.reporting.summary import write_sweeps, write_weak
 from vr1kit.runs import RunError, open_run, read_csv
 from vr1kit.study import (
     MAIN_COLUMNS,
@@ -20,7 +20,7 @@ from vr1kit.study import (
     main_table,
     train_policy,
 )
-from vr1kit.workers import run_jobs
+from vr1kit.workers import _must_wait, run_jobs
 
 
 def test_a_profile_lists_every_policy_of_every_base_and_seed():
@@ -128,13 +128,24 @@ def test_the_table_of_sweeps_has_what_was_tried_so_far(finished, runs):
 
 def test_the_same_method_learns_something_else_from_another_annotator(finished):
     jobs = {job.tag: job for job in list_annotated("smoke")}
-    assert len(jobs) == 12 and {job.annotator for job in jobs.values()} == set(ANNOTATORS)
+    assert len(jobs) == 12 and {job.annotator for job in jobs.values()} == set(SLOPPY)
     step, truth = (
         train_policy("a", "smoke", jobs["annotator-unsorted-sft"], False),
         open_run("a").find("policies/mixed-seed0-sft"),
     )
     assert step.config["annotator"] == "unsorted" and "annotator" not in truth.config
     assert step.read_log()[0]["loss"] > truth.read_log()[0]["loss"], "the order that the base policy knows is easier to imitate"
+
+
+@pytest.mark.slow
+def test_a_weak_base_is_trained_first_and_both_schedules_start_from_it(finished):
+    weak, *taught = list_weak("smoke")
+    assert [job.tag for job in taught] == ["weak-beginner_only", "weak-novice_first"] and all(job.start == weak for job in taught)
+    assert all(_must_wait(job, [weak]) and not _must_wait(job, taught) for job in taught)
+    run_jobs("a", "smoke", [*taught, weak], split="val")
+    rows = read_csv(write_weak("a", "smoke").path / "weak_base.csv")
+    assert list(dict.fromkeys(r["policy"] for r in rows)) == ["base", "weak-base", *(job.tag for job in taught)]
+    assert "sft" in open_run("a").find(f"policies/{taught[0].name}").inputs, "the weak base is what it was made from"
 
 
 @pytest.mark.slow

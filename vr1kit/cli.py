@@ -106,18 +106,21 @@ examples:
 The same command continues an interrupted study; done jobs are found, not repeated.""")  # fmt: skip
     parser.add_argument("--run", default="full", metavar="NAME", help="folder under runs/ (default: full)")
     parser.add_argument("--profile", default="published", help="see `vr1kit profiles` (default: published)")
-    parts = ("policies", "ablations", "annotators", "sweeps", "gallery")
+    parts = ("policies", "ablations", "weak", "annotators", "sweeps", "gallery")
     parser.add_argument(
-        "--part", choices=parts, action="append", help="only this part; may be repeated (default: policies, gallery, ablations)"
+        "--part",
+        choices=parts,
+        action="append",
+        help="only this part; may be repeated (default: policies, gallery, ablations, weak)",
     )
     parser.add_argument("--only", metavar="POLICY", help="only this policy, without the tables, e.g. mixed-seed0-sft")
     parser.add_argument("--as-is", action="store_true", help="what is finished stays, though settings or code changed since")
 
 
 def run_study(arguments: argparse.Namespace) -> int:
-    from vr1kit.jobs import list_ablations, list_annotated, list_jobs, list_sweeps
+    from vr1kit.jobs import list_ablations, list_annotated, list_jobs, list_sweeps, list_weak
     from vr1kit.profiles import get_profile
-    from vr1kit.reporting.summary import write_ablations, write_annotated, write_results, write_sweeps
+    from vr1kit.reporting.summary import write_ablations, write_annotated, write_results, write_sweeps, write_weak
     from vr1kit.runs import AS_IS, open_run
     from vr1kit.study import collect_gallery
     from vr1kit.workers import run_jobs
@@ -125,7 +128,7 @@ def run_study(arguments: argparse.Namespace) -> int:
     run, name = arguments.run, arguments.profile
     if arguments.as_is:
         os.environ[AS_IS] = "1"  # for the workers, too
-    profile, parts = get_profile(name), arguments.part or ["policies", "gallery", "ablations"]
+    profile, parts = get_profile(name), arguments.part or ["policies", "gallery", "ablations", "weak"]
     only = [job for job in list_jobs(name) if job.name == arguments.only]
     if arguments.only and not only:
         raise ValueError(f"no policy '{arguments.only}'; there are: {', '.join(job.name for job in list_jobs(name))}")
@@ -142,6 +145,9 @@ def run_study(arguments: argparse.Namespace) -> int:
         if "ablations" in parts:
             run_jobs(run, name, list_ablations(name), split="val")
             write_ablations(run, name)
+        if "weak" in parts and profile.weak_seeds:
+            run_jobs(run, name, list_weak(name), split="val")
+            write_weak(run, name)
         if "annotators" in parts:
             run_jobs(run, name, list_annotated(name))
             write_annotated(run, name)

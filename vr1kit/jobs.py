@@ -6,10 +6,10 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 
-from vr1kit.annotators import ANNOTATORS
+from vr1kit.annotators import CARELESS, SLOPPY
 from vr1kit.baselines import BASELINES
 from vr1kit.credit import ObjectCredit
-from vr1kit.criteria import ADVANCED, BEGINNER, Criteria, Schedule, Stage, ramp, three_stage, two_stage
+from vr1kit.criteria import ADVANCED, BEGINNER, Criteria, Schedule, Stage, ramp, single_stage, three_stage, two_stage
 from vr1kit.profiles import Profile, get_profile
 from vr1kit.settings import GrpoSettings, SftSettings
 
@@ -17,7 +17,8 @@ from vr1kit.settings import GrpoSettings, SftSettings
 @dataclass(frozen=True)
 class Job:
     """One policy to train and test. `settings` overrides the profile's (ablations), `annotator` gives the labels of the mix
-    (`vr1kit.annotators`; "" is the truth); `name` is its folder.
+    (`vr1kit.annotators`; "" is the truth), `start` is the job whose policy it starts from (None: the base policy); `name` is its
+    folder.
     """
 
     base: str
@@ -26,6 +27,7 @@ class Job:
     settings: GrpoSettings | SftSettings | None = None
     tag: str = ""
     annotator: str = ""
+    start: Job | None = None
 
     @property
     def name(self) -> str:
@@ -72,7 +74,7 @@ def list_jobs(profile: str) -> list[Job]:
         for policy in ("sft_vision_r1", "sft_equal_compute")
         if policy in p.policies
     ]
-    return jobs
+    return [replace(j, start=Job(j.base, j.seed, "sft")) if j.policy == "sft_vision_r1" else j for j in jobs]
 
 
 def _raise_all(by: float) -> Schedule:
@@ -117,13 +119,33 @@ def list_ablations(profile: str, base: str = "mixed") -> list[Job]:
     ]
 
 
+#: The schedules that a weak base is taught with: the paper's beginner throughout, and with our easier stage before it.
+WEAK_SCHEDULES = {"beginner_only": single_stage(), "novice_first": three_stage()}
+
+
+def list_weak(profile: str, base: str = "mixed") -> list[Job]:
+    """The trap of notebook 02 with a real policy: a base taught by careless labels until it knows less than half, and Vision-R1
+    from there on the truth, by each of `WEAK_SCHEDULES`. The weak base is the first of each seed.
+    """
+    p, jobs = get_profile(profile), []
+    short = replace(p.grpo[base, "completion"], steps=p.ablation_steps, save_steps=p.ablation_steps)
+    for seed in p.weak_seeds:
+        weak = Job(base, seed, "sft", SftSettings(epochs=2.0, learning_rate=1e-3), "weak-base", CARELESS)
+        jobs.append(weak)
+        jobs += [
+            Job(base, seed, "vision_r1", replace(short, schedule=schedule), f"weak-{name}", start=weak)
+            for name, schedule in WEAK_SCHEDULES.items()
+        ]
+    return jobs
+
+
 def list_annotated(profile: str, base: str = "mixed") -> list[Job]:
     """The baseline and both credits, on labels as annotators give them instead of the truth."""
     p = get_profile(profile)
     return [
         Job(base, seed, policy, tag=f"annotator-{annotator}-{policy}", annotator=annotator)
-        for seed in p.ablation_seeds
-        for annotator in ANNOTATORS
+        for seed in p.annotator_seeds
+        for annotator in SLOPPY
         for policy in ("vision_r1_object", "vision_r1", "sft_equal_compute", "sft")
     ]
 
@@ -143,7 +165,7 @@ SWEEPS_OF_ANNOTATORS = {("mixed", "sft"): {"epochs": (1.0, 7.0), "learning_rate"
 
 def list_sweeps(profile: str) -> list[Job]:
     """One run per cell of each grid, seed 0; those of the annotators last."""
-    grids = [("", SWEEPS), *((annotator, SWEEPS_OF_ANNOTATORS) for annotator in ANNOTATORS)]
+    grids = [("", SWEEPS), *((annotator, SWEEPS_OF_ANNOTATORS) for annotator in SLOPPY)]
     p, jobs = get_profile(profile), []
     for annotator, sweeps in grids:
         for (base, policy), grid in sweeps.items():

@@ -84,6 +84,8 @@ class Profile:
     ablation_seeds: tuple[int, ...] = (0,)
     ablations: tuple[str, ...] = ("all_rewards", "precision_only", "precision_recall")  # of jobs.ABLATIONS; (): every one
     ablation_steps: int = 40
+    weak_seeds: tuple[int, ...] = ()  # of jobs.list_weak
+    annotator_seeds: tuple[int, ...] = (0,)  # of jobs.list_annotated
     workers: int = 2  # jobs side by side, one thread each
     minutes: Mapping[str, float] = field(
         default_factory=lambda: {
@@ -98,13 +100,13 @@ PROFILES: dict[str, Profile] = {
     for p in (
         TINY,
         replace(
-            TINY, name="published", purpose="what runs/published holds: three seeds, half as many steps again; an hour and a half",
+            TINY, name="published", purpose="what runs/published holds: three seeds, half as many steps again, every ablation; four hours",
             seeds=(0, 1, 2), grpo=plan_grpo(150), sft=plan_sft(7.0),
-            ablations=(*TINY.ablations, "step_0", "step_1", "object_credit", "object_without_choices"),
+            ablations=(), ablation_seeds=(0, 1, 2), weak_seeds=(0, 1, 2),
         ),
         replace(
             TINY, name="smoke", purpose="one minute, to see that all parts fit; its numbers mean nothing",
-            pictures=Pictures((40, 2), (8, 1), (12, 2, 2), 12), mix=Mix(12, 13, 7), ablation_steps=2, ablations=("all_rewards",), sft=plan_sft(2.0),
+            pictures=Pictures((40, 2), (8, 1), (12, 2, 2), 12), mix=Mix(12, 13, 7), ablation_steps=2, ablations=("all_rewards",), weak_seeds=(0,), sft=plan_sft(2.0),
             grpo=plan_grpo(4, prompts_per_step=4, num_generations=4, save_steps=2),
             minutes=dict.fromkeys(TINY.minutes, 0.5),
         ),

@@ -5,7 +5,7 @@
     runs/NAME/policies/mixed-seed0-vision_r1/     model, log.jsonl
     runs/NAME/evaluation/mixed-seed0-vision_r1/   rows.csv, predictions.jsonl
 
-Policies are independent of each other (but `sft_vision_r1`, which starts from `sft`), so
+Policies are independent of each other (but for those that start from another, as `sft_vision_r1` from `sft`), so
 `vr1kit.workers` trains them side by side. Nothing here knows which profile it runs.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -162,9 +162,9 @@ def train_policy(run: str, profile: str, job: Job, show: bool = True) -> Step:
     settings = resolve(job, get_profile(profile))
     start = POLICIES / job.base if job.base in BASE_POLICIES else Path(job.base)
     inputs: dict[str, Step | str] = {"mix": curate_mix(run, profile, job.seed)}
-    if job.policy == "sft_vision_r1":
-        inputs["sft"] = train_policy(run, profile, replace(job, policy="sft", settings=None, tag=""), show)
-        start = inputs["sft"].path / "model"
+    if job.start:
+        inputs[job.start.policy] = train_policy(run, profile, job.start, show)
+        start = inputs[job.start.policy].path / "model"
     kind = "sft" if isinstance(settings, SftSettings) else "grpo"
     config = {"base_policy": job.base, "policy": job.policy, "seed": job.seed, kind: settings.to_config()}
     config |= {"annotator": job.annotator} if job.annotator else {}
@@ -197,7 +197,7 @@ def train_policy(run: str, profile: str, job: Job, show: bool = True) -> Step:
 
 def annotate_dataset(dataset, annotator: str, seed: int):
     """The mix with the labels that an annotator gives; the same for every policy of a seed."""
-    rng = np.random.default_rng([seed, ANNOTATORS.index(annotator)])
+    rng = np.random.default_rng([seed, list(ANNOTATORS).index(annotator)])
 
     def change(row: dict) -> dict:
         boxes, labels = annotate(np.array(row["boxes_xyxy"]), row["labels"], tuple(row["size"]), annotator, rng)

@@ -64,10 +64,8 @@ def run_jobs(run: str, profile: str, jobs: Sequence[Job], split: str = "test") -
 
 
 def _must_wait(job: Job, others: Sequence[Job]) -> bool:
-    """`sft_vision_r1` starts from `sft`, which another process may be about to train."""
-    return job.policy == "sft_vision_r1" and any(
-        (o.policy, o.base, o.seed, o.tag) == ("sft", job.base, job.seed, "") for o in others
-    )
+    """Whether the policy that it starts from is one that another process trains or is about to."""
+    return job.start is not None and any(other.name == job.start.name for other in others)
 
 
 def _last_row(run: str, job: Job) -> dict[str, Any]:

@@ -4,7 +4,8 @@
     runs/NAME/results/domains.csv     the same for every single set, in a further column `set`
     runs/NAME/results/intervals.csv   95 % intervals of means over seeds, and of paired differences and ratios
     runs/NAME/results/errors.csv      what was wrong with the answers in-domain, by kind (`measures.errors`)
-    runs/NAME/ablations/ablations.csv
+    runs/NAME/ablations/ablations.csv     and errors.csv
+    runs/NAME/weak_base/weak_base.csv     and errors.csv: the trap that an easier first stage opens
     runs/NAME/annotators/annotators.csv   the same methods taught by sloppy labels
     runs/NAME/sweeps/sweeps.csv       hyper-parameters tried on the validation split
     runs/NAME/figures/                PNG and PDF
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from vr1kit import __version__
-from vr1kit.jobs import ABLATIONS, Job, list_ablations, list_annotated, list_jobs, list_sweeps
+from vr1kit.jobs import ABLATIONS, Job, list_ablations, list_annotated, list_jobs, list_sweeps, list_weak
 from vr1kit.measures.errors import FOUND, describe_errors, find_errors
 from vr1kit.measures.intervals import LEVEL, RESAMPLES, Matches, bootstrap_suite, draw_weights, interval
 from vr1kit.measures.outcomes import find_outcomes
@@ -96,12 +97,14 @@ def write_results(run: str, profile: str) -> Step:
     return step
 
 
-def _find_errors(run: str, profile: str, jobs: Sequence[Job], evaluations: Mapping[str, Step]) -> Iterator[dict]:
-    """Errors of every policy on the in-domain test pictures, from the answers that were kept."""
+def _find_errors(
+    run: str, profile: str, jobs: Sequence[Job], evaluations: Mapping[str, Step], split: str = "test"
+) -> Iterator[dict]:
+    """Errors of every policy on the in-domain pictures of a split, from the answers that were kept."""
     from vr1kit.evaluate import to_detections
     from vr1kit.models import POLICIES, load_policy
 
-    data = read_split(run, profile, "test")[TOYBOX.name]
+    data = read_split(run, profile, split)[TOYBOX.name]
     readers = {base: load_policy(POLICIES / base, weights=False) for base in get_profile(profile).base_policies}
     for job in jobs:
         lines = (evaluations[job.name].path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
@@ -109,7 +112,7 @@ def _find_errors(run: str, profile: str, jobs: Sequence[Job], evaluations: Mappi
         detections, _ = to_detections(readers[job.base], data, [answers[record.image_id] for record in data.records])
         errors = find_errors(find_outcomes(data.annotations, detections, [FOUND]))
         for row in describe_errors(errors):
-            place = {"base_policy": job.base, "seed": job.seed, "policy": job.policy, "set": data.name}
+            place = {"base_policy": job.base, "seed": job.seed, "policy": job.tag or job.policy, "set": data.name}
             yield {**place, **{c: row[c] for c in ERROR_COLUMNS[4:]}}
 
 
@@ -201,7 +204,7 @@ def say_difference(results: Results, base: str, policy: str, against: str, suite
 
 # --- ablations ------------------------------------------------------------------------------------------------------------------
 def write_ablations(run: str, profile: str) -> Step:
-    """ablations.csv: every ablation of the profile and the untouched base beside them, or find it written."""
+    """ablations.csv and errors.csv: every ablation of the profile and the untouched base beside them, or find them written."""
     jobs = list_ablations(profile)
     jobs = [*(Job(base, 0, "base") for base in dict.fromkeys(job.base for job in jobs)), *jobs]
     evaluations = {job.name: evaluate_policy(run, profile, job, ABLATION_SPLIT, show=False) for job in jobs}
@@ -218,7 +221,25 @@ def write_ablations(run: str, profile: str) -> Step:
             row = {**r, "ablation": name, "paper_table": ABLATIONS[name][0] if name in ABLATIONS else ""}
             table.append({c: row[c] for c in ABLATION_COLUMNS})
     step.write_csv("ablations.csv", table, ABLATION_COLUMNS)
+    step.write_csv("errors.csv", list(_find_errors(run, profile, jobs, evaluations, ABLATION_SPLIT)), ERROR_COLUMNS)
     step.finish({"ablations": len(jobs) - 1})
+    return step
+
+
+def write_weak(run: str, profile: str) -> Step:
+    """weak_base.csv and errors.csv: the weak bases and what each schedule made of them, the untouched base beside them."""
+    jobs = list_weak(profile)
+    jobs = [*(Job(base, 0, "base") for base in dict.fromkeys(job.base for job in jobs)), *jobs]
+    evaluations = {job.name: evaluate_policy(run, profile, job, ABLATION_SPLIT, show=False) for job in jobs}
+    step = open_run(run).step(
+        "weak_base", {"seeds": list(get_profile(profile).weak_seeds)}, evaluations, code=["reporting.summary"]
+    )
+    if step.state() == "done":
+        return step
+    step.begin()
+    step.write_csv("weak_base.csv", main_table(collect_rows(run, profile, jobs, ABLATION_SPLIT)), MAIN_COLUMNS)
+    step.write_csv("errors.csv", list(_find_errors(run, profile, jobs, evaluations, ABLATION_SPLIT)), ERROR_COLUMNS)
+    step.finish({"policies": len(jobs)})
     return step
 
 
@@ -229,7 +250,7 @@ def write_annotated(run: str, profile: str) -> Step:
     jobs = [*(job for job in list_jobs(profile) if (job.base, job.seed, job.policy) in beside), *sloppy]
     evaluations = {job.name: evaluate_policy(run, profile, job, show=False) for job in jobs}
     step = open_run(run).step(
-        "annotators", {"seeds": list(get_profile(profile).ablation_seeds)}, evaluations, code=["reporting.summary"]
+        "annotators", {"seeds": list(get_profile(profile).annotator_seeds)}, evaluations, code=["reporting.summary"]
     )
     if step.state() == "done":
         return step
