@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from vr1kit.annotators import CARELESS, SLOPPY
 from vr1kit.baselines import BASELINES
 from vr1kit.credit import ObjectCredit
-from vr1kit.criteria import ADVANCED, BEGINNER, Criteria, Schedule, Stage, ramp, single_stage, three_stage, two_stage
+from vr1kit.criteria import ADVANCED, BEGINNER, NOVICE, Criteria, Schedule, Stage, ramp, single_stage, three_stage, two_stage
 from vr1kit.profiles import Profile, get_profile
 from vr1kit.settings import GrpoSettings, SftSettings
 
@@ -119,8 +119,11 @@ def list_ablations(profile: str, base: str = "mixed") -> list[Job]:
     ]
 
 
-#: The schedules that a weak base is taught with: the paper's beginner throughout, and with our easier stage before it.
-WEAK_SCHEDULES = {"beginner_only": single_stage(), "novice_first": three_stage()}
+#: The schedules that a weak base is taught with: the paper's beginner throughout, and our easier stage for the first half.
+WEAK_SCHEDULES = {
+    "beginner_only": single_stage(),
+    "novice_first": Schedule((Stage("novice", 0.5, NOVICE), Stage("beginner", 1.0, BEGINNER))),
+}
 
 
 def list_weak(profile: str, base: str = "mixed") -> list[Job]:
