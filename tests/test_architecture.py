@@ -18,7 +18,7 @@ ORDER = (
     "credit", "settings", "profiles", "jobs",  # how much of it, and by which rules
     "toy.tiny", "models", "scale.shapes", "toy.instruction", "toy.pretrain", "decoding", "scale.plan", "scale.model_profiles", "scale.checks", "monitor", "adapters", "training", "grpo", "sft",  # who answers, and how it learns
     "measures.intervals", "evaluate", "measures.outcomes", "measures.errors", "measures.resampling", "measures.scorecard", "tasks", "asking", "export", "scale.servers", "scale.launcher", "evaluations", "study", "workers", "scale.model_runs", "publish", "results",  # what came of it
-    "reporting.tables", "reporting.paper_tables", "reporting.summary", "drawing.style", "drawing.pictures", "drawing.method", "drawing.evaluation", "figures", "reporting.page", "reporting.gallery", "reporting.comparison", "reporting.rebuild", "reporting.report",  # and how it is shown
+    "reporting.tables", "reporting.paper_tables", "reporting.summary", "reporting.trials", "drawing.style", "drawing.pictures", "drawing.method", "drawing.evaluation", "figures", "reporting.page", "reporting.gallery", "reporting.comparison", "reporting.rebuild", "reporting.report",  # and how it is shown
     "terminal", "reproduce", "rerun", "refresh", "commands.arguments", "commands.runs", "commands.data", "commands.evaluation", "commands.models", "cli",  # how it is started
 )  # fmt: skip
 WITHOUT_TORCH = (

@@ -132,13 +132,14 @@ def test_domains_are_dumbbells_with_gains():
     assert {"Base", "SFT", "Vision-R1, object credit"} <= set(words(figure))
 
 
-def test_ablation_bars_are_as_long_as_their_means():
-    rows = [{"name": n, "seed": s, "AP": v + s, "AP50": 2.0 * v} for n, v in (("all", 10.0), ("no recall", 6.0)) for s in (0, 1)]
-    figure = figures.plot_ablation(rows)
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["AP", "AP50"]
-    bars = [p for p in figure.axes[0].patches if isinstance(p, Rectangle)]
-    assert [b.get_width() for b in bars] == [10.5, 6.5] and len({b.get_hatch() for b in bars}) == 2
-    assert {"all", "no recall", "10.5", "6.5"} <= set(words(figure))
+def test_an_ablation_stands_where_it_changed_things_and_the_paper_beside_it():
+    values = {"base": (1.0, 2.0), "all_rewards": (10.0, 20.0), "precision_only": (6.0, 21.0), "mine": (10.5, 20.0)}
+    rows = [{"name": n, "seed": s, "AP": a + s, "AP75": b} for n, (a, b) in values.items() for s in (0, 1, 2)]
+    figure = figures.plot_ablation(rows, PAPER)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["AP (11.0)", "AP75 (20.0)"]
+    at = {(line.get_gid(), line.get_ydata()[0]): line.get_xdata()[0] for line in figure.axes[0].lines if line.get_gid()}
+    assert at == {("ours", 0): pytest.approx(-4.0), ("ours", 1): pytest.approx(0.5), ("paper", 0): pytest.approx(41.5 - 42.1)}
+    assert {"precision_only", "mine", "-4.0", "+0.5"} <= set(words(figure)) and "base" not in words(figure)
 
 
 TRUTH, NAMES = [[10, 10, 30, 30], [50, 50, 90, 90], [100, 100, 120, 120]], ["ball", "star", "mug"]

@@ -38,6 +38,16 @@ def test_commands():
     assert sharded[2] == "accelerate.commands.launch" and "configs/accelerate/fsdp2.yaml" in sharded
 
 
+def test_the_launchers_take_none_of_our_words_for_theirs():
+    from accelerate.commands.launch import launch_command_parser
+    from torch.distributed.run import get_args_parser
+
+    words = ["train", "--profile", "tiny", "--run", "mine", "--label", "two", "-p", "steps", "3", "--data", "-m"]
+    for parser, file in ((get_args_parser(), None), (launch_command_parser(), Path("some.yaml"))):
+        read = parser.parse_args(build_command(words, 2, file)[3:])
+        assert (read.training_script, read.training_script_args) == ("vr1kit.cli", words)
+
+
 def test_a_log_is_followed_row_by_row(tmp_path):
     log, said = tmp_path / "log.jsonl", []
     poll = follow(log, said.append)

@@ -8,7 +8,7 @@ from vr1kit.annotators import SLOPPY
 from vr1kit.jobs import ABLATIONS, Job, count_steps, list_ablations, list_annotated, list_jobs, list_sweeps, list_weak, resolve
 from vr1kit.profiles import POLICIES, PROFILES, SHIFTED_NAMES, SPLITS, UNSEEN_NAMES, get_profile
 from vr1kit.publish import publish
-from vr1kit.reporting.summary import write_sweeps, write_weak
+from vr1kit.reporting.trials import write_sweeps, write_weak
 from vr1kit.runs import RunError, open_run, read_csv
 from vr1kit.study import (
     MAIN_COLUMNS,

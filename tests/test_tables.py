@@ -8,8 +8,10 @@ import math
 import pytest
 
 from vr1kit.reporting.tables import (
+    ablation_changes,
     ablation_table,
     best_credit,
+    error_table,
     main_table,
     read_paper,
     show_verdicts,
@@ -200,6 +202,29 @@ def test_ablations_from_wide_and_long_rows():
     assert table[0]["AP_low"] == pytest.approx(7.032, abs=1e-3) and table[1]["AP_low"] is None
     long = [{"ablation": r["name"], "seed": r["seed"], "suite": "in_domain", "metric": "AP", "value": r["AP"]} for r in wide]
     assert ablation_table([*long, {**long[0], "suite": "unseen4", "value": 99.0}]) == table
+
+
+def test_an_ablation_is_compared_seed_by_seed_and_with_the_paper_s_own_change():
+    values = {"base": (40.0,), "all_rewards": (60.0, 70.0, 80.0), "step_1": (61.0, 71.5, 80.5), "mine": (59.0, 69.0)}
+    rows = [{"name": n, "seed": s, "AP": v} for n, row in values.items() for s, v in enumerate(row)]
+    base, step_1, mine = ablation_changes(rows, read_paper(), metrics=("AP",))
+    assert (step_1["AP"], step_1["seeds"]) == (1.0, 3)
+    half = 4.303 * 0.5 / 3**0.5  # changes 1, 1.5, 0.5: by hand, deviation 0.5, t of two degrees of freedom
+    assert (step_1["AP_low"], step_1["AP_high"]) == (pytest.approx(1 - half, abs=1e-3), pytest.approx(1 + half, abs=1e-3))
+    assert step_1["paper AP"] == pytest.approx(26.6 - 23.3) and mine["paper AP"] is None
+    assert (mine["AP"], mine["seeds"]) == (-1.0, 2) and (base["AP"], base["seeds"]) == (-30.0, 3)
+    with pytest.raises(ValueError, match="'none' is not among the ablations: base, all_rewards"):
+        ablation_changes(rows, read_paper(), reference="none")
+
+
+def test_errors_are_counted_per_hundred_objects():
+    kinds = {"missed": (10, 30), "duplicate": (2, 4)}
+    rows = [
+        {"policy": "ablation-strict", "seed": s, "kind": k, "count": c[s], "objects": 200, "detections": 180 + 20 * s}
+        for k, c in kinds.items()
+        for s in (0, 1)
+    ]
+    assert error_table(rows) == [{"name": "strict", "boxes": 95.0, "missed": 10.0, "duplicate": 1.5}]
 
 
 def test_names_are_for_people():

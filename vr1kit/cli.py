@@ -120,7 +120,8 @@ The same command continues an interrupted study; done jobs are found, not repeat
 def run_study(arguments: argparse.Namespace) -> int:
     from vr1kit.jobs import list_ablations, list_annotated, list_jobs, list_sweeps, list_weak
     from vr1kit.profiles import get_profile
-    from vr1kit.reporting.summary import write_ablations, write_annotated, write_results, write_sweeps, write_weak
+    from vr1kit.reporting.summary import write_results
+    from vr1kit.reporting.trials import write_ablations, write_annotated, write_sweeps, write_weak
     from vr1kit.runs import AS_IS, open_run
     from vr1kit.study import collect_gallery
     from vr1kit.workers import run_jobs

@@ -27,11 +27,12 @@ from vr1kit.drawing.evaluation import (
 from vr1kit.drawing.method import plot_differentiation, plot_probes, plot_schedule, plot_schedules
 from vr1kit.drawing.pictures import draw_boxes, judge_answer, plot_before_after, sheet
 from vr1kit.drawing.style import (
+    BLUE,
     FAINT,
     GREY,
     INK,
-    LINES,
     PAPER,
+    RED,
     Chart,
     halo,
     label_stage,
@@ -40,7 +41,7 @@ from vr1kit.drawing.style import (
     save_figure,
     styled,
 )
-from vr1kit.reporting.tables import ablation_table, widen
+from vr1kit.reporting.tables import ablation_changes, ablation_table, widen
 from vr1kit.results import PAPER_MODELS, SUITE_NAMES, Results, Row, paper_value, policy_name
 
 __all__ = [
@@ -272,47 +273,47 @@ def plot_domains(rows: Sequence[Row], policies: Sequence[str] = ("base", "sft", 
 
 @styled
 def plot_ablation(
-    rows: Sequence[Row], metrics: Sequence[str] = ("AP", "AP50", "AP75", "AR100"), reference: str | None = None
+    rows: Sequence[Row],
+    paper: Mapping[str, Any],
+    reference: str = "all_rewards",
+    metrics: Sequence[str] = ("AP", "AP50", "AP75", "AR100"),
 ) -> Chart:
-    """Bars of each variant with its interval over seeds; the dashed line is the `reference`, by default the first.
+    """What each ablation changes against the `reference`, with its interval over seeds; hollow: what the paper's own changed.
 
-    rows: {name, seed, AP, AP50, …}, or as in ablations.csv (see `tables.widen`). The number in a bar is its mean.
+    rows: {name, seed, AP, AP50, …}, or as in ablations.csv (see `tables.ablation_changes`). The untouched base is left out. A
+    filled mark is a change whose interval is off zero; without an interval (one seed) none is.
     """
-    rows = widen(rows)
-    table = ablation_table(rows, metrics)
-    shown = [m for m in metrics if any(r.get(m) is not None for r in table)]
-    names = [str(r["name"]) for r in table]
-    figure = new_chart(2.1 * max(len(shown), 1) + 2.2, 0.42 * len(table) + 1.0)
-    panels = figure.subplots(1, max(len(shown), 1), sharey=True, squeeze=False)[0]
-    for axes, metric in zip(panels, shown, strict=True):
+    rows = [r for r in widen(rows) if str(r["name"]) != "base"]
+    metrics = [m for m in metrics if any(r.get(m) is not None for r in rows)]
+    table = ablation_changes(rows, paper, reference, metrics)
+    means = ablation_table([r for r in rows if str(r["name"]) == reference], metrics)[0]
+    figure = new_chart(2.3 * max(len(metrics), 1) + 2.2, 0.3 * len(table) + 1.4)
+    panels = figure.subplots(1, max(len(metrics), 1), sharey=True, squeeze=False)[0]
+    for axes, metric in zip(panels, metrics, strict=True):
         for y, row in enumerate(table):
-            mean = row.get(metric)
-            if mean is None:
+            if y % 2:
+                axes.axhspan(y - 0.5, y + 0.5, color=GREY, alpha=0.08, lw=0)
+            low, high, change = row[f"{metric}_low"], row[f"{metric}_high"], row[metric]
+            if change is None:
                 continue
-            look = look_of(names[y], 0 if y == 0 else 5)
-            axes.barh(
-                y,
-                mean,
-                0.66,
-                color=look.colour,
-                alpha=0.85 if y == 0 else 0.6,
-                ec=INK,
-                lw=0.6,
-                hatch="" if y == 0 else "////",
-            )
-            if row[f"{metric}_low"] is not None:
-                axes.plot([row[f"{metric}_low"], row[f"{metric}_high"]], [y, y], color=INK, lw=1.8, zorder=3)
-            seeds = [float(r[metric]) for r in rows if str(r["name"]) == names[y] and r.get(metric) is not None]
-            if len(seeds) > 1:
-                axes.plot(seeds, [y + 0.2] * len(seeds), "o", ms=3.2, mfc=PAPER, mec=INK, mew=0.7, zorder=3)
-            axes.text(0.02, y, f"{mean:.1f}", transform=axes.get_yaxis_transform(), va="center", fontsize=8.5, zorder=4,
-                      bbox={"fc": PAPER, "ec": "none", "pad": 1.2, "alpha": 0.9})  # fmt: skip
-        at = names.index(reference) if reference in names else 0
-        if table and table[at].get(metric) is not None:
-            axes.axvline(table[at][metric], color=INK, lw=1, ls=LINES[1], zorder=2)
-        axes.set_title(metric)
+            clear = low is not None and (low > 0 or high < 0)
+            colour = (BLUE if change > 0 else RED) if clear else INK
+            if low is not None:
+                axes.plot([low, high], [y, y], color=colour, lw=1.8, solid_capstyle="butt")
+            axes.plot([change], [y], "o", ms=6, color=colour, mfc=colour if clear else PAPER, gid="ours")
+            if row[f"paper {metric}"] is not None:
+                axes.plot([row[f"paper {metric}"]], [y], "D", ms=6, mfc="none", mec=INK, mew=1.2, gid="paper")
+            axes.text(1.0, y, f"{change:+.1f}", transform=axes.get_yaxis_transform(), va="center", ha="right", fontsize=8,
+                      bbox={"fc": PAPER, "ec": "none", "pad": 0.8, "alpha": 0.85})  # fmt: skip
+        axes.axvline(0, color=INK, lw=1)
+        axes.set_title(f"{metric} ({means[metric]:.1f})")
         axes.set_ylim(len(table) - 0.4, -0.6)
+        axes.margins(x=0.25)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
-    panels[0].set_yticks(range(len(names)), names, parse_math=False)
+    panels[0].set_yticks(range(len(table)), [str(r["name"]) for r in table], parse_math=False)
+    figure.supxlabel(f"change against {reference} (in brackets: its value)", fontsize=9)
+    marks = {"ours, interval off zero": ("o", BLUE, BLUE), "ours": ("o", PAPER, INK), "the paper's": ("D", "none", INK)}
+    handles = [Line2D([], [], ls="", marker=m, mfc=fill, mec=edge, ms=6, label=name) for name, (m, fill, edge) in marks.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure

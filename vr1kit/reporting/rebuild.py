@@ -54,7 +54,7 @@ def list_figures(run: Run, measured: Measured, pair: Sequence[Step] = ()) -> dic
         "before_after": lambda: _draw_gallery(path),
         **{f"rewards_{base}": lambda base=base: _draw_rewards(run, base) for base in bases},
         "domains": lambda: figures.plot_domains(measured.sets) if measured.sets else None,
-        "ablations": lambda: figures.plot_ablation(measured.ablations) if measured.ablations else None,
+        "ablations": lambda: figures.plot_ablation(measured.ablations, paper) if measured.ablations else None,
         "set_gains_paper": lambda: figures.plot_set_gains(figures.paper_gains_of_all(paper)),
         "differentiation": figures.plot_differentiation,
         "schedule": lambda: figures.plot_schedule(two_stage(0.5)),

@@ -1,13 +1,9 @@
-"""What a run comes to, as steps of their own: `results` (notebook 04), `ablations` (02), `figures` (05).
+"""What a run comes to, as steps of their own: `results` (notebook 04) and `figures` (05); of `ablations` (02), see `trials`.
 
     runs/NAME/results/main.csv        base_policy, seed, policy, suite, metric, value, n_images: means over a suite's sets
     runs/NAME/results/domains.csv     the same for every single set, in a further column `set`
     runs/NAME/results/intervals.csv   95 % intervals of means over seeds, and of paired differences and ratios
     runs/NAME/results/errors.csv      what was wrong with the answers in-domain, by kind (`measures.errors`)
-    runs/NAME/ablations/ablations.csv     and errors.csv
-    runs/NAME/weak_base/weak_base.csv     and errors.csv: the trap that an easier first stage opens
-    runs/NAME/annotators/annotators.csv   the same methods taught by sloppy labels
-    runs/NAME/sweeps/sweeps.csv       hyper-parameters tried on the validation split
     runs/NAME/figures/                PNG and PDF
 
 Importing needs no torch: notebook 05 redraws everything from these files on a machine that has none.
@@ -23,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from vr1kit import __version__
-from vr1kit.jobs import ABLATIONS, Job, list_ablations, list_annotated, list_jobs, list_sweeps, list_weak
+from vr1kit.jobs import Job, list_jobs
 from vr1kit.measures.errors import FOUND, describe_errors, find_errors
 from vr1kit.measures.intervals import LEVEL, RESAMPLES, Matches, bootstrap_suite, draw_weights, interval
 from vr1kit.measures.outcomes import find_outcomes
@@ -35,7 +31,6 @@ from vr1kit.runs import Step, open_run, project_root, read_csv, read_json
 from vr1kit.safekeeping import provenance
 from vr1kit.safekeeping.files import write_text_atomic
 from vr1kit.scenes import TOYBOX
-from vr1kit.settings import SftSettings
 from vr1kit.study import MAIN_COLUMNS, collect_rows, draw_data, evaluate_policy, main_table, read_split
 
 DETECTION_SUITES = ("in_domain", "shifted13", "unseen4")
@@ -45,20 +40,7 @@ REFERENCES = ("base", "sft", "sft_equal_compute")  # what the other policies are
 DOMAIN_COLUMNS = (*MAIN_COLUMNS[:4], "set", *MAIN_COLUMNS[4:])
 INTERVAL_COLUMNS = ("base_policy", "suite", "metric", "policy", "kind", "against", "value", "low", "high")
 ERROR_COLUMNS = ("base_policy", "seed", "policy", "set", "kind", "count", "dAP", "objects", "detections")
-ABLATION_COLUMNS = ("ablation", "paper_table", *(c for c in MAIN_COLUMNS if c != "policy"))
-SWEEP_COLUMNS = (
-    "base_policy",
-    "annotator",
-    "policy",
-    "credit",
-    "epochs",
-    "learning_rate",
-    "in_domain_AP",
-    "shifted13_AP",
-    "chosen",
-)
 
-ABLATION_SPLIT = "val"  # the test split is for final numbers only
 
 Samples = dict[str, dict[str, np.ndarray]]  # policy -> metric -> (resamples,)
 
@@ -92,12 +74,12 @@ def write_results(run: str, profile: str) -> Step:
     sets = [r for r in rows if r["set"] != "mean"]
     step.write_csv("domains.csv", [{c: r[c] for c in DOMAIN_COLUMNS} for r in sets], DOMAIN_COLUMNS)
     step.write_csv("intervals.csv", _find_intervals(run, profile, jobs, evaluations, rows), INTERVAL_COLUMNS)
-    step.write_csv("errors.csv", list(_find_errors(run, profile, jobs, evaluations)), ERROR_COLUMNS)
+    step.write_csv("errors.csv", list(find_all_errors(run, profile, jobs, evaluations)), ERROR_COLUMNS)
     step.finish({"policies": len(jobs), "rows": len(rows)})
     return step
 
 
-def _find_errors(
+def find_all_errors(
     run: str, profile: str, jobs: Sequence[Job], evaluations: Mapping[str, Step], split: str = "test"
 ) -> Iterator[dict]:
     """Errors of every policy on the in-domain pictures of a split, from the answers that were kept."""
@@ -200,114 +182,6 @@ def say_difference(results: Results, base: str, policy: str, against: str, suite
         return f"{base}, {SUITE_NAMES[suite]}: {who} {found.mean:+.1f} {unit} against {whom}; no interval, so no claim."
     way = "above" if found.low > 0 else "below" if found.high < 0 else "not told apart from"
     return f"{base}, {SUITE_NAMES[suite]}: {who} is {way} {whom}, {found.mean:+.1f} {unit} [{found.low:+.1f}, {found.high:+.1f}]."
-
-
-# --- ablations ------------------------------------------------------------------------------------------------------------------
-def write_ablations(run: str, profile: str) -> Step:
-    """ablations.csv and errors.csv: every ablation of the profile and the untouched base beside them, or find them written."""
-    jobs = list_ablations(profile)
-    jobs = [*(Job(base, 0, "base") for base in dict.fromkeys(job.base for job in jobs)), *jobs]
-    evaluations = {job.name: evaluate_policy(run, profile, job, ABLATION_SPLIT, show=False) for job in jobs}
-    step = open_run(run).step(
-        "ablations", {"seeds": list(get_profile(profile).ablation_seeds)}, evaluations, code=["reporting.summary"]
-    )
-    if step.state() == "done":
-        return step
-    step.begin()
-    table = []
-    for r in collect_rows(run, profile, jobs, ABLATION_SPLIT):
-        name = r["policy"].removeprefix("ablation-")
-        if r["set"] == "mean" and not (name == "base" and r["seed"] != 0):
-            row = {**r, "ablation": name, "paper_table": ABLATIONS[name][0] if name in ABLATIONS else ""}
-            table.append({c: row[c] for c in ABLATION_COLUMNS})
-    step.write_csv("ablations.csv", table, ABLATION_COLUMNS)
-    step.write_csv("errors.csv", list(_find_errors(run, profile, jobs, evaluations, ABLATION_SPLIT)), ERROR_COLUMNS)
-    step.finish({"ablations": len(jobs) - 1})
-    return step
-
-
-def write_weak(run: str, profile: str) -> Step:
-    """weak_base.csv and errors.csv: the weak bases and what each schedule made of them, the untouched base beside them."""
-    jobs = list_weak(profile)
-    jobs = [*(Job(base, 0, "base") for base in dict.fromkeys(job.base for job in jobs)), *jobs]
-    evaluations = {job.name: evaluate_policy(run, profile, job, ABLATION_SPLIT, show=False) for job in jobs}
-    step = open_run(run).step(
-        "weak_base", {"seeds": list(get_profile(profile).weak_seeds)}, evaluations, code=["reporting.summary"]
-    )
-    if step.state() == "done":
-        return step
-    step.begin()
-    step.write_csv("weak_base.csv", main_table(collect_rows(run, profile, jobs, ABLATION_SPLIT)), MAIN_COLUMNS)
-    step.write_csv("errors.csv", list(_find_errors(run, profile, jobs, evaluations, ABLATION_SPLIT)), ERROR_COLUMNS)
-    step.finish({"policies": len(jobs)})
-    return step
-
-
-def write_annotated(run: str, profile: str) -> Step:
-    """annotators.csv: policies trained on the labels of sloppy annotators, and those trained on the truth beside them."""
-    sloppy = list_annotated(profile)
-    beside = {(job.base, job.seed, job.policy) for job in sloppy} | {(job.base, 0, "base") for job in sloppy}
-    jobs = [*(job for job in list_jobs(profile) if (job.base, job.seed, job.policy) in beside), *sloppy]
-    evaluations = {job.name: evaluate_policy(run, profile, job, show=False) for job in jobs}
-    step = open_run(run).step(
-        "annotators", {"seeds": list(get_profile(profile).annotator_seeds)}, evaluations, code=["reporting.summary"]
-    )
-    if step.state() == "done":
-        return step
-    step.begin()
-    table = []
-    for job in jobs:
-        rows = [r for r in collect_rows(run, profile, [job]) if r["set"] == "mean"]
-        table += [
-            {**{c: r[c] for c in MAIN_COLUMNS}, "policy": job.policy, "annotator": job.annotator or "the truth"} for r in rows
-        ]
-    step.write_csv("annotators.csv", table, ("annotator", *MAIN_COLUMNS))
-    step.finish({"policies": len(jobs)})
-    return step
-
-
-def which_sft(settings: SftSettings | None) -> str:
-    """Whose learning rate a sweep's SFT is about: that of one epoch, or that of as much compute as Vision-R1 takes."""
-    return "sft" if settings is None or settings.epochs == 1 else "sft_equal_compute"
-
-
-def write_sweeps(run: str, profile: str) -> Step:
-    """sweeps.csv: the bases and whatever of `list_sweeps` has been tried so far, on the validation split; `chosen`: the profile's."""
-    p, made = get_profile(profile), set(open_run(run).step_names())
-    jobs = [j for j in list_sweeps(profile) if f"evaluation_{ABLATION_SPLIT}/{j.name}" in made]
-    jobs = [*(Job(base, 0, "base") for base in p.base_policies), *jobs]
-    evaluations = {job.name: evaluate_policy(run, profile, job, ABLATION_SPLIT, show=False) for job in jobs}
-    step = open_run(run).step("sweeps", {"profile": profile}, evaluations, code=["reporting.summary"])
-    if step.state() == "done":
-        return step
-    step.begin()
-    rows = []
-    for job in jobs:
-        settings, credit = job.settings, getattr(job.settings, "credit", None)
-        of_profile = p.grpo[job.base, credit] if credit else p.sft[job.base, which_sft(settings)]
-        row = {
-            "base_policy": job.base,
-            "annotator": job.annotator or "the truth",
-            "policy": job.policy,
-            "credit": credit,
-            "epochs": getattr(settings, "epochs", None),
-            "learning_rate": getattr(settings, "learning_rate", None),
-            **{c: evaluations[job.name].metrics()[c] for c in ("in_domain_AP", "shifted13_AP")},
-            "chosen": bool(settings) and settings.learning_rate == of_profile.learning_rate,
-        }
-        rows.append(row)
-    step.write_csv("sweeps.csv", rows, SWEEP_COLUMNS)
-    step.finish({"tried": len(rows) - len(p.base_policies)})
-    return step
-
-
-def widen(rows: Sequence[Mapping], suite: str) -> list[dict]:
-    """ablations.csv's rows of one suite as {name, seed, AP, AP50, …}: one row per ablation and seed."""
-    wide: dict[tuple[str, int], dict] = {}
-    for r in rows:
-        if r["suite"] == suite:
-            wide.setdefault((r["ablation"], r["seed"]), {"name": r["ablation"], "seed": r["seed"]})[r["metric"]] = r["value"]
-    return list(wide.values())
 
 
 # --- reading without torch ------------------------------------------------------------------------------------------------------

@@ -29,8 +29,10 @@ from vr1kit.results import (
 )
 
 __all__ = [
+    "ablation_changes",
     "ablation_table",
     "best_credit",
+    "error_table",
     "main_table",
     "read_paper",
     "show_verdicts",
@@ -118,6 +120,68 @@ def ablation_table(rows: Sequence[Row], metrics: Sequence[str] = ("AP", "AP50", 
             e = t_interval(values) if values else None
             table[-1] |= {metric: e and e.mean, f"{metric}_low": e and e.low, f"{metric}_high": e and e.high}
     return table
+
+
+#: Where the paper changed the same thing: ablation -> its table, the changed row, and the row of its full method.
+PAPER_CHANGES = {
+    "base": ("table10_step_qwen", "base", "1/2"),
+    "box_and_label": ("table3_matcher_griffon", "box_and_label", "box_only"),
+    "precision_only": ("table4_rewards_griffon_detection_only", "precision_only", "precision_and_recall"),
+    "step_1_3": ("table5_step_griffon", "1/3", "1/2"),
+    "step_1": ("table10_step_qwen", "1", "1/2"),
+}
+PAPER_COLUMNS = {"AP": "map", "AP50": "ap50", "AP75": "ap75", "AR100": "ar100"}
+
+
+def ablation_changes(
+    rows: Sequence[Row],
+    paper: Mapping[str, Any],
+    reference: str = "all_rewards",
+    metrics: Sequence[str] = ("AP", "AP50", "AP75", "AR100"),
+) -> list[Row]:
+    """What each ablation changes against the `reference`: seed by seed, so that what the seeds have in common cancels.
+
+    Rows as for `widen` -> {name, seeds, and for each metric its change, t-interval and `paper K`: the paper's own change, where it
+    tried the same}. A seed that only one of the two has is left out; the untouched base was run once and is taken for every seed.
+    Raises ValueError if the reference is not among the rows.
+    """
+    groups: dict[str, dict[int, Row]] = {}
+    for r in widen(rows):
+        groups.setdefault(str(r["name"]), {})[r.get("seed", 0)] = r
+    if reference not in groups:
+        raise ValueError(f"the reference {reference!r} is not among the ablations: {', '.join(groups) or 'there are none'}")
+    known, table = groups[reference], []
+    for name, group in groups.items():
+        if name == reference:
+            continue
+        pairs = [(next(iter(group.values())) if name == "base" else group.get(seed), row) for seed, row in known.items()]
+        pairs = [(changed, row) for changed, row in pairs if changed]
+        table.append({"name": name, "seeds": len(pairs)})
+        for metric in metrics:
+            changes = [float(a[metric]) - float(b[metric]) for a, b in pairs if metric in a and metric in b]
+            e = t_interval(changes) if changes else None
+            table[-1] |= {metric: e and e.mean, f"{metric}_low": e and e.low, f"{metric}_high": e and e.high}
+        for metric in metrics:
+            table[-1][f"paper {metric}"] = _paper_change(paper, name, PAPER_COLUMNS.get(metric, ""))
+    return table
+
+
+def _paper_change(paper: Mapping[str, Any], name: str, column: str) -> float | None:
+    key, changed, reference = PAPER_CHANGES.get(name, ("", "", ""))
+    if column not in paper.get(key, {}).get("columns", ()):
+        return None
+    at = paper[key]["columns"].index(column)
+    return paper[key][changed][at] - paper[key][reference][at]
+
+
+def error_table(rows: Sequence[Row]) -> list[Row]:
+    """Errors per 100 objects, a row per policy and a column per kind: means over seeds. rows: errors.csv."""
+    groups: dict[str, dict[str, list[float]]] = {}
+    for r in rows:
+        group = groups.setdefault(str(r["policy"]).removeprefix("ablation-"), {})
+        group.setdefault("boxes", []).append(100 * r["detections"] / r["objects"])
+        group.setdefault(str(r["kind"]), []).append(100 * r["count"] / r["objects"])
+    return [{"name": name} | {kind: sum(v) / len(v) for kind, v in found.items()} for name, found in groups.items()]
 
 
 # --- verdicts ----------------------------------------------------------------------------------------------------------

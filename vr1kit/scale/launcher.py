@@ -36,7 +36,7 @@ def build_command(words: Sequence[str], processes: int, accelerate: Path | None 
         start = ["accelerate.commands.launch", "--config_file", str(accelerate), "--num_processes", str(processes), "-m"]
     else:
         start = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
-    return [sys.executable, "-m", *start, "vr1kit.cli", *words]
+    return [sys.executable, "-m", *start, "--", "vr1kit.cli", *words]  # "--": or torch takes our --run for its --run-path
 
 
 def launch(

@@ -1,0 +1,131 @@
+"""What was tried beside the main table, each a step with its tables: the profile says which, and with how many seeds.
+
+    runs/NAME/ablations/ablations.csv     the method without one of its parts (notebook 02); and errors.csv
+    runs/NAME/weak_base/weak_base.csv     the trap that an easier first stage opens (02); and errors.csv
+    runs/NAME/annotators/annotators.csv   the same methods taught by sloppy labels (04)
+    runs/NAME/sweeps/sweeps.csv           hyper-parameters, for baseline and method alike (04)
+
+All but the annotators are tested on the validation split. Importing needs no torch.
+"""
+
+from __future__ import annotations
+
+from vr1kit.jobs import ABLATIONS, Job, list_ablations, list_annotated, list_jobs, list_sweeps, list_weak
+from vr1kit.profiles import get_profile
+from vr1kit.reporting.summary import ERROR_COLUMNS, find_all_errors
+from vr1kit.runs import Step, open_run
+from vr1kit.settings import SftSettings
+from vr1kit.study import MAIN_COLUMNS, collect_rows, evaluate_policy, main_table
+
+ABLATION_COLUMNS = ("ablation", "paper_table", *(c for c in MAIN_COLUMNS if c != "policy"))
+SWEEP_COLUMNS = (
+    "base_policy",
+    "annotator",
+    "policy",
+    "credit",
+    "epochs",
+    "learning_rate",
+    "in_domain_AP",
+    "shifted13_AP",
+    "chosen",
+)
+
+ABLATION_SPLIT = "val"  # the test split is for final numbers only
+
+
+def write_ablations(run: str, profile: str) -> Step:
+    """ablations.csv and errors.csv: every ablation of the profile and the untouched base beside them, or find them written."""
+    jobs = list_ablations(profile)
+    jobs = [*(Job(base, 0, "base") for base in dict.fromkeys(job.base for job in jobs)), *jobs]
+    evaluations = {job.name: evaluate_policy(run, profile, job, ABLATION_SPLIT, show=False) for job in jobs}
+    step = open_run(run).step(
+        "ablations", {"seeds": list(get_profile(profile).ablation_seeds)}, evaluations, code=["reporting.trials"]
+    )
+    if step.state() == "done":
+        return step
+    step.begin()
+    table = []
+    for r in collect_rows(run, profile, jobs, ABLATION_SPLIT):
+        name = r["policy"].removeprefix("ablation-")
+        if r["set"] == "mean" and not (name == "base" and r["seed"] != 0):
+            row = {**r, "ablation": name, "paper_table": ABLATIONS[name][0] if name in ABLATIONS else ""}
+            table.append({c: row[c] for c in ABLATION_COLUMNS})
+    step.write_csv("ablations.csv", table, ABLATION_COLUMNS)
+    step.write_csv("errors.csv", list(find_all_errors(run, profile, jobs, evaluations, ABLATION_SPLIT)), ERROR_COLUMNS)
+    step.finish({"ablations": len(jobs) - 1})
+    return step
+
+
+def write_weak(run: str, profile: str) -> Step:
+    """weak_base.csv and errors.csv: the weak bases and what each schedule made of them, the untouched base beside them."""
+    jobs = list_weak(profile)
+    jobs = [*(Job(base, 0, "base") for base in dict.fromkeys(job.base for job in jobs)), *jobs]
+    evaluations = {job.name: evaluate_policy(run, profile, job, ABLATION_SPLIT, show=False) for job in jobs}
+    step = open_run(run).step(
+        "weak_base", {"seeds": list(get_profile(profile).weak_seeds)}, evaluations, code=["reporting.trials"]
+    )
+    if step.state() == "done":
+        return step
+    step.begin()
+    step.write_csv("weak_base.csv", main_table(collect_rows(run, profile, jobs, ABLATION_SPLIT)), MAIN_COLUMNS)
+    step.write_csv("errors.csv", list(find_all_errors(run, profile, jobs, evaluations, ABLATION_SPLIT)), ERROR_COLUMNS)
+    step.finish({"policies": len(jobs)})
+    return step
+
+
+def write_annotated(run: str, profile: str) -> Step:
+    """annotators.csv: policies trained on the labels of sloppy annotators, and those trained on the truth beside them."""
+    sloppy = list_annotated(profile)
+    beside = {(job.base, job.seed, job.policy) for job in sloppy} | {(job.base, 0, "base") for job in sloppy}
+    jobs = [*(job for job in list_jobs(profile) if (job.base, job.seed, job.policy) in beside), *sloppy]
+    evaluations = {job.name: evaluate_policy(run, profile, job, show=False) for job in jobs}
+    step = open_run(run).step(
+        "annotators", {"seeds": list(get_profile(profile).annotator_seeds)}, evaluations, code=["reporting.trials"]
+    )
+    if step.state() == "done":
+        return step
+    step.begin()
+    table = []
+    for job in jobs:
+        rows = [r for r in collect_rows(run, profile, [job]) if r["set"] == "mean"]
+        table += [
+            {**{c: r[c] for c in MAIN_COLUMNS}, "policy": job.policy, "annotator": job.annotator or "the truth"} for r in rows
+        ]
+    step.write_csv("annotators.csv", table, ("annotator", *MAIN_COLUMNS))
+    step.finish({"policies": len(jobs)})
+    return step
+
+
+def which_sft(settings: SftSettings | None) -> str:
+    """Whose learning rate a sweep's SFT is about: that of one epoch, or that of as much compute as Vision-R1 takes."""
+    return "sft" if settings is None or settings.epochs == 1 else "sft_equal_compute"
+
+
+def write_sweeps(run: str, profile: str) -> Step:
+    """sweeps.csv: the bases and whatever of `list_sweeps` has been tried so far, on the validation split; `chosen`: the profile's."""
+    p, made = get_profile(profile), set(open_run(run).step_names())
+    jobs = [j for j in list_sweeps(profile) if f"evaluation_{ABLATION_SPLIT}/{j.name}" in made]
+    jobs = [*(Job(base, 0, "base") for base in p.base_policies), *jobs]
+    evaluations = {job.name: evaluate_policy(run, profile, job, ABLATION_SPLIT, show=False) for job in jobs}
+    step = open_run(run).step("sweeps", {"profile": profile}, evaluations, code=["reporting.trials"])
+    if step.state() == "done":
+        return step
+    step.begin()
+    rows = []
+    for job in jobs:
+        settings, credit = job.settings, getattr(job.settings, "credit", None)
+        of_profile = p.grpo[job.base, credit] if credit else p.sft[job.base, which_sft(settings)]
+        row = {
+            "base_policy": job.base,
+            "annotator": job.annotator or "the truth",
+            "policy": job.policy,
+            "credit": credit,
+            "epochs": getattr(settings, "epochs", None),
+            "learning_rate": getattr(settings, "learning_rate", None),
+            **{c: evaluations[job.name].metrics()[c] for c in ("in_domain_AP", "shifted13_AP")},
+            "chosen": bool(settings) and settings.learning_rate == of_profile.learning_rate,
+        }
+        rows.append(row)
+    step.write_csv("sweeps.csv", rows, SWEEP_COLUMNS)
+    step.finish({"tried": len(rows) - len(p.base_policies)})
+    return step
