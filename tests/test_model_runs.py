@@ -57,6 +57,20 @@ def test_sft_takes_the_same_command(toybox_folder):
     assert open_run("models").find("training/tiny-sft").state() == "done"
 
 
+def test_tensorboard_has_the_log_and_changes_no_result(toybox_folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    words = ["train", "--profile", "tiny", "--data", str(toybox_folder), *SMALL]
+    assert cli.main(words) == 0 and cli.main([*words, "--label", "untracked", "-p", "execution.trackers", "[]"]) == 0
+    tracked, untracked = (open_run("models").find(f"training/{name}") for name in ("tiny-grpo", "untracked"))
+    events = EventAccumulator(str(tracked.path / "tensorboard")).Reload()
+    logged = [(row["step"], row["reward"]) for row in tracked.read_log()]
+    assert [(s.step, pytest.approx(s.value, abs=1e-4)) for s in events.Scalars("train/reward")] == logged
+    assert not (untracked.path / "tensorboard").exists()
+    weights = [(step.path / "model" / "model.safetensors").read_bytes() for step in (tracked, untracked)]
+    assert weights[0] == weights[1]
+
+
 def test_bad_input_is_refused_before_any_work(toybox_folder, capsys, runs_folder):
     train = ["train", "--profile", "tiny", "--data", toybox_folder]
     assert "no setting 'stps'; there are: steps" in complaint(capsys, *train, "-p", "stps", 3)

@@ -134,6 +134,6 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(monkeypatch, tmp_path):
     from vr1kit.training import execution_options
 
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert execution_options(SftSettings(batch=32), 32)["per_device_train_batch_size"] == 8
+    assert execution_options(SftSettings(batch=32), 32, tmp_path)["per_device_train_batch_size"] == 8
     with pytest.raises(ValueError, match="30 rows cannot be shared by 4 processes x 1"):
-        execution_options(SftSettings(), 30)
+        execution_options(SftSettings(), 30, tmp_path)

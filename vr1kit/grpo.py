@@ -364,7 +364,7 @@ def grpo_config(settings: GrpoSettings, folder: Path, reward_weights: Sequence[f
         "generation_kwargs": {"bad_words": ["<|image_pad|>"]},  # the loss would look for its picture; trl forbids it elsewhere
     } if e.vllm else {}  # fmt: skip
     return GRPOConfig(
-        **execution_options(s, s.prompts_per_step * s.num_generations), **vllm, output_dir=str(folder / "checkpoints"), max_steps=s.steps,
+        **execution_options(s, s.prompts_per_step * s.num_generations, folder), **vllm, max_steps=s.steps,
         num_generations=s.num_generations, num_iterations=s.num_iterations, max_completion_length=s.max_completion_length,
         temperature=s.temperature, top_p=1.0, top_k=0, min_p=None, repetition_penalty=1.0, learning_rate=s.learning_rate,
         lr_scheduler_type=s.lr_scheduler, warmup_steps=s.warmup_steps, max_grad_norm=s.max_grad_norm, beta=s.beta, loss_type=loss,

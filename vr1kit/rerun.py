@@ -17,7 +17,7 @@ from typing import Any
 from vr1kit.runs import Run
 from vr1kit.safekeeping.differences import list_changes, shorten
 from vr1kit.safekeeping.files import RunError, read_json
-from vr1kit.safekeeping.manifests import DIFF, LOG, MANIFEST, METRICS, NOT_RESULTS, PROVENANCE, read_manifest
+from vr1kit.safekeeping.manifests import DIFF, LOG, MANIFEST, METRICS, PROVENANCE, is_result, read_manifest
 
 REPEATED = ("study", "reproduce")
 SURROUNDINGS = ("git_commit", "python", "packages", "platform", "cpu_model", "cpu_count", "torch_threads", "gpu")
@@ -88,7 +88,7 @@ def compare_runs(old: Run, new: Run) -> Comparison:
             results.append(f"{name}: was not made")
             continue
         manifests = read_manifest(old.path / name), read_manifest(new.path / name)
-        files += len(set(manifests[0]["artefacts"]) - set(NOT_RESULTS))
+        files += sum(map(is_result, manifests[0]["artefacts"]))
         results += [f"{name}: {difference}" for difference in _compare_step(old, new, name, *manifests)]
     if any(record.get("git_dirty") for record in before.values()):
         surroundings[f"the first was made with changes to its commit, kept as {DIFF} in its steps"] = None
@@ -105,7 +105,7 @@ def _compare_step(old: Run, new: Run, name: str, before: dict[str, Any], after: 
             yield f"other input {key}"
     hashes = [{file: item["sha256"] for file, item in m["artefacts"].items()} for m in (before, after)]
     for file in sorted(set(hashes[0]) | set(hashes[1])):
-        if file in (PROVENANCE, DIFF):
+        if not is_result(file) and file != LOG:
             continue
         if file not in hashes[0] or file not in hashes[1]:
             yield f"{file} was {'added' if file not in hashes[0] else 'not made'}"

@@ -52,7 +52,7 @@ def train_sft(
         freeze_tower(policy.model)
     s = settings
     config = SFTConfig(
-        **execution_options(s, s.batch), output_dir=str(folder / "checkpoints"), num_train_epochs=s.epochs,
+        **execution_options(s, s.batch, folder), num_train_epochs=s.epochs,
         learning_rate=s.learning_rate, lr_scheduler_type=s.lr_scheduler, warmup_steps=s.warmup_steps, max_grad_norm=s.max_grad_norm, completion_only_loss=True, max_length=None, packing=False, remove_unused_columns=False,
         dataset_kwargs={"skip_prepare_dataset": True}, seed=s.seed, data_seed=s.seed, logging_steps=1, save_strategy="steps",
         save_steps=s.save_steps,

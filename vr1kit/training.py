@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerState
+from transformers.integrations import TensorBoardCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 
@@ -25,6 +26,7 @@ from vr1kit.monitor import Watch
 from vr1kit.safekeeping import checkpoints, disks
 from vr1kit.safekeeping.files import open_folder_atomic
 from vr1kit.safekeeping.interruption import Stop, stop_at_next_step
+from vr1kit.safekeeping.manifests import TENSORBOARD
 from vr1kit.settings import GrpoSettings, SftSettings
 
 # trl 1.16 and peft 0.21 call transformers 5 by older names, in every step; nothing here does.
@@ -148,8 +150,8 @@ def count_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def execution_options(settings: GrpoSettings | SftSettings, batch: int) -> dict:
-    """The part of trl's configuration that says how a global `batch` is run, for the method and the baseline alike."""
+def execution_options(settings: GrpoSettings | SftSettings, batch: int, folder: Path) -> dict:
+    """The part of trl's configuration that says how a global `batch` is run and where, for the method and the baseline alike."""
     e, parts = settings.execution, count_processes() * settings.execution.accumulation
     # FSDP recomputes by itself where its accelerate file says so; both at once would do it twice
     recompute = e.activation_checkpointing and os.environ.get("FSDP_ACTIVATION_CHECKPOINTING", "false").lower() != "true"
@@ -162,6 +164,7 @@ def execution_options(settings: GrpoSettings | SftSettings, batch: int) -> dict:
         "activation_checkpointing": recompute, "gradient_checkpointing": recompute,
         "activation_checkpointing_kwargs": {"use_reentrant": False} if recompute else None,
         "dataloader_pin_memory": torch.cuda.is_available(), "report_to": list(e.trackers), "disable_tqdm": True,
+        "output_dir": str(folder / "checkpoints"), "project": "vr1kit", "run_name": folder.name,
         "weight_decay": getattr(settings, "weight_decay", 0.0), "ddp_find_unused_parameters": False,
     }  # fmt: skip
 
@@ -204,6 +207,9 @@ def run_trainer(trainer, policy: Policy, folder: Path, save_to: Path | None = No
     alone they cannot be saved afterwards.
     """
     trainer.remove_callback(PrinterCallback)
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = str(folder / TENSORBOARD)  # the default is among the checkpoints, which go at the end
     trainer.args.save_total_limit = None  # old ones go when the new one is sealed, not before
     with trainer.accelerator.main_process_first():  # what is damaged is removed, by one process
         last = checkpoints.find_last(folder / "checkpoints")

@@ -1,7 +1,6 @@
 """Subcommands for real models: plan, train, evaluate. Declared here, listed in `vr1kit.cli`; heavy imports only where they run."""
 
 import argparse
-import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -71,8 +70,7 @@ def _request(arguments: argparse.Namespace, method: str = "grpo"):
             learning_rate=2 * settings.learning_rate, batch=128 if profile.shape else 32, seed=settings.seed,  # paper: 2e-6, 128
             lora_rank=settings.lora_rank, train_tower=settings.train_tower, execution=settings.execution,
         )  # fmt: skip
-    if importlib.util.find_spec("tensorboard"):  # the tracker that needs no account; others by -p execution.trackers '["wandb"]'
-        settings = change_settings(settings, {"execution.trackers": ["tensorboard"]})
+    settings = change_settings(settings, {"execution.trackers": ["tensorboard"]})  # the tracker that needs no account
     settings = change_settings(settings, {name: parse_value(text) for name, text in arguments.setting})
     model = arguments.model or profile.model
     return Request(

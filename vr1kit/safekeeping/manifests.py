@@ -10,7 +10,7 @@ from vr1kit.safekeeping.files import RunError, digest, read_json
 MANIFEST, ATTEMPT, PROVENANCE, METRICS, LOG, DIFF = (
     "manifest.json", "attempt.json", "provenance.json", "metrics.json", "log.jsonl", "changes.diff",
 )  # fmt: skip
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, TENSORBOARD = "checkpoints", "tensorboard"
 NOT_RESULTS = (PROVENANCE, LOG, DIFF)  # they differ between two runs with the same results
 KEEP = (".json", ".jsonl", ".csv", ".npz", ".md", ".diff")  # of a published run
 LEAVE = (CHECKPOINTS, "model", "model-beginner", "dataset", "images", "logs", "notebooks")
@@ -57,9 +57,14 @@ def _are_texts(values: Iterable[Any]) -> bool:
     return all(isinstance(value, str) for value in values)
 
 
+def is_result(name: str) -> bool:
+    """Whether an artefact of a step should be the same in a run that repeats it; events of a tracker carry the time."""
+    return name not in NOT_RESULTS and not name.startswith(f"{TENSORBOARD}/")
+
+
 def results_hash(manifest: Mapping[str, Any]) -> str:
-    """Of what a step made: its files but for provenance, log and diff."""
-    return digest({name: item["sha256"] for name, item in manifest["artefacts"].items() if name not in NOT_RESULTS})
+    """Of what a step made: its files but for provenance, log and diff, and a tracker's."""
+    return digest({name: item["sha256"] for name, item in manifest["artefacts"].items() if is_result(name)})
 
 
 def fingerprint(request: Mapping[str, Any]) -> str:
