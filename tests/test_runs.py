@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vr1kit import runs
-from vr1kit.runs import RunError, open_run, read_csv, read_json
+from vr1kit.runs import RunError, open_run, project_root, read_csv, read_json
 from vr1kit.safekeeping import files, manifests, provenance
 
 CONFIG = {"seed": 3, "grpo": {"learning_rate": 1e-4, "steps": 20}}
@@ -342,3 +342,10 @@ def test_a_folder_from_another_version_is_refused_and_says_which():
         open_run("demo").find("train")
     manifest.write_text(json.dumps({k: v for k, v in record.items() if k not in ("format", "vr1kit")}))
     assert open_run("demo").find("train").state() == "done", "before the format was written it was 1"
+
+
+def test_the_published_run_is_found_from_any_folder_of_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("VR1KIT_RUNS", str(tmp_path))
+    assert open_run("published").path == project_root() / "runs" / "published" and open_run("other").path == tmp_path / "other"
+    (tmp_path / "published").mkdir()
+    assert open_run("published").path == tmp_path / "published"

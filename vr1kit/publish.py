@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import shutil
 
-from vr1kit.runs import Run, RunError, open_run
+from vr1kit.runs import Run, RunError, check_name, open_run, runs_root
 from vr1kit.safekeeping.manifests import is_published
+from vr1kit.safekeeping.places import PUBLISHED
 
 
-def publish(source: str, target: str = "published") -> Run:
+def publish(source: str, target: str = PUBLISHED) -> Run:
     """Copy the small files of all finished steps of run `source` to run `target` and freeze it. Replaces what was there."""
-    run, out = open_run(source), open_run(target)
+    run, out = open_run(source), Run(check_name(target), runs_root() / target)
     steps = [name for name in run.step_names() if not name.startswith("notebooks/")]
     unfinished = [name for name in steps if not (run.path / name / "manifest.json").exists()]
     if not steps or unfinished:

@@ -63,7 +63,7 @@ from vr1kit.safekeeping.manifests import (
     read_manifest,
     results_hash,
 )  # fmt: skip
-from vr1kit.safekeeping.places import project_root, runs_root
+from vr1kit.safekeeping.places import find_run_folder, project_root, runs_root
 
 __all__ = ["Run", "RunError", "Step", "open_run", "project_root", "read_csv", "read_json", "runs_root",
            "write_csv_atomic", "write_json_atomic"]  # fmt: skip
@@ -89,7 +89,7 @@ def check_name(name: str, what: str = "run name") -> str:
 
 def open_run(name: str) -> "Run":
     """The run of that name; nothing is created before its first step begins."""
-    return Run(check_name(name), runs_root() / name)
+    return Run(name, find_run_folder(check_name(name)))
 
 
 @dataclass(frozen=True)

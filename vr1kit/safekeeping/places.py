@@ -6,6 +6,8 @@ from pathlib import Path
 
 from vr1kit.safekeeping import provenance
 
+PUBLISHED = "published"  # the run whose small files are in the repository
+
 
 def project_root() -> Path:
     """The folder whose pyproject.toml names vr1kit: above the working folder, else the package's own parent.
@@ -32,3 +34,11 @@ def runs_root() -> Path:
     """`$VR1KIT_RUNS` if set, else `runs/` in the project."""
     override = os.environ.get("VR1KIT_RUNS")
     return Path(override).expanduser().resolve() if override else project_root() / "runs"
+
+
+def find_run_folder(name: str) -> Path:
+    """Where a run is or will be. `published` is the project's own also where `$VR1KIT_RUNS` is elsewhere and has none: notebooks
+    read small logs from it.
+    """
+    path, own = runs_root() / name, project_root() / "runs" / name
+    return own if name == PUBLISHED and not path.exists() and own.exists() else path
