@@ -17,8 +17,8 @@ from vr1kit.settings import GrpoSettings, SftSettings
 @dataclass(frozen=True)
 class Job:
     """One policy to train and test. `settings` overrides the profile's (ablations), `annotator` gives the labels of the mix
-    (`vr1kit.annotators`; "" is the truth), `start` is the job whose policy it starts from (None: the base policy); `name` is its
-    folder.
+    (`vr1kit.annotators`; "" is the truth), `start` is the job whose policy it starts from (None: the base policy, and `sft` for
+    `sft_vision_r1`); `name` is its folder.
     """
 
     base: str
@@ -28,6 +28,10 @@ class Job:
     tag: str = ""
     annotator: str = ""
     start: Job | None = None
+
+    def __post_init__(self) -> None:
+        if self.policy == "sft_vision_r1" and self.start is None:
+            object.__setattr__(self, "start", Job(self.base, self.seed, "sft"))
 
     @property
     def name(self) -> str:
@@ -74,7 +78,7 @@ def list_jobs(profile: str) -> list[Job]:
         for policy in ("sft_vision_r1", "sft_equal_compute")
         if policy in p.policies
     ]
-    return [replace(j, start=Job(j.base, j.seed, "sft")) if j.policy == "sft_vision_r1" else j for j in jobs]
+    return jobs
 
 
 def _raise_all(by: float) -> Schedule:
