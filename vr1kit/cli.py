@@ -118,10 +118,10 @@ The same command continues an interrupted study; done jobs are found, not repeat
 
 
 def run_study(arguments: argparse.Namespace) -> int:
-    from vr1kit.jobs import list_ablations, list_annotated, list_jobs, list_sweeps, list_weak
+    from vr1kit.jobs import Job, list_ablations, list_annotated, list_jobs, list_long_ablations, list_sweeps, list_weak
     from vr1kit.profiles import get_profile
     from vr1kit.reporting.summary import write_results
-    from vr1kit.reporting.trials import write_ablations, write_annotated, write_sweeps, write_weak
+    from vr1kit.reporting.trials import write_ablations, write_annotated, write_long_ablations, write_sweeps, write_weak
     from vr1kit.runs import AS_IS, open_run
     from vr1kit.study import collect_gallery
     from vr1kit.workers import run_jobs
@@ -146,6 +146,9 @@ def run_study(arguments: argparse.Namespace) -> int:
         if "ablations" in parts:
             run_jobs(run, name, list_ablations(name), split="val")
             write_ablations(run, name)
+        if "ablations" in parts and profile.long_ablations:
+            run_jobs(run, name, [*list_long_ablations(name), *(Job(j.base, j.seed, j.policy) for j in list_long_ablations(name))])
+            write_long_ablations(run, name)
         if "weak" in parts and profile.weak_seeds:
             run_jobs(run, name, list_weak(name), split="val")
             write_weak(run, name)

@@ -123,6 +123,16 @@ def list_ablations(profile: str, base: str = "mixed") -> list[Job]:
     ]
 
 
+def list_long_ablations(profile: str, base: str = "mixed") -> list[Job]:
+    """Those that the profile wants at the main study's length; what they are compared with is its `vision_r1`."""
+    p = get_profile(profile)
+    return [
+        Job(base, seed, "vision_r1", replace(p.grpo[base, "completion"], **ABLATIONS[name][1]), f"long-{name}")
+        for seed in p.seeds
+        for name in p.long_ablations
+    ]
+
+
 #: The schedules that a weak base is taught with: the paper's beginner throughout, and our easier stage for the first half.
 WEAK_SCHEDULES = {
     "beginner_only": single_stage(),

@@ -47,7 +47,7 @@ class Mix:
 #: Vision-R1 takes, and of Vision-R1 with either credit.
 LEARNING_RATES = {
     "mixed": {"sft": 2e-3, "sft_equal_compute": 1e-3, "completion": 3e-4, "object": 5e-4},
-    "converged": {"sft": 3e-5, "sft_equal_compute": 3e-5, "completion": 1e-5, "object": 1e-5},
+    "converged": {"sft": 3e-5, "sft_equal_compute": 1e-5, "completion": 1e-5, "object": 1e-5},
 }
 
 
@@ -84,6 +84,7 @@ class Profile:
     ablation_seeds: tuple[int, ...] = (0,)
     ablations: tuple[str, ...] = ("all_rewards", "precision_only", "precision_recall")  # of jobs.ABLATIONS; (): every one
     ablation_steps: int = 40
+    long_ablations: tuple[str, ...] = ()  # of jobs.ABLATIONS: as long as the main study, for its seeds, on the test split
     weak_seeds: tuple[int, ...] = ()  # of jobs.list_weak
     annotator_seeds: tuple[int, ...] = (0,)  # of jobs.list_annotated
     workers: int = 2  # jobs side by side, one thread each
@@ -102,11 +103,11 @@ PROFILES: dict[str, Profile] = {
         replace(
             TINY, name="published", purpose="what runs/published holds: three seeds, half as many steps again, every ablation; four hours",
             seeds=(0, 1, 2), grpo=plan_grpo(150), sft=plan_sft(7.0),
-            ablations=(), ablation_seeds=(0, 1, 2), weak_seeds=(0, 1, 2),
+            ablations=(), ablation_seeds=(0, 1, 2), long_ablations=("strict",), weak_seeds=(0, 1, 2),
         ),
         replace(
             TINY, name="smoke", purpose="one minute, to see that all parts fit; its numbers mean nothing",
-            pictures=Pictures((40, 2), (8, 1), (12, 2, 2), 12), mix=Mix(12, 13, 7), ablation_steps=2, ablations=("all_rewards",), weak_seeds=(0,), sft=plan_sft(2.0),
+            pictures=Pictures((40, 2), (8, 1), (12, 2, 2), 12), mix=Mix(12, 13, 7), ablation_steps=2, ablations=("all_rewards",), long_ablations=("strict",), weak_seeds=(0,), sft=plan_sft(2.0),
             grpo=plan_grpo(4, prompts_per_step=4, num_generations=4, save_steps=2),
             minutes=dict.fromkeys(TINY.minutes, 0.5),
         ),

@@ -108,7 +108,7 @@ def _find_intervals(
             if job.base == base:
                 steps.setdefault(job.policy, []).append(evaluations[job.name])
         for suite in DETECTION_SUITES:
-            matches = {policy: [_load_matches(s, suite) for s in of_seeds] for policy, of_seeds in steps.items()}
+            matches = {policy: [load_matches(s, suite) for s in of_seeds] for policy, of_seeds in steps.items()}
             found += _describe_samples(bootstrap_suite(matches, METRICS), base, suite, rows)
         questions = read_json(draw_data(run, profile).path / "questions.json")
         right = {policy: np.stack([_check_answers(s, questions) for s in of_seeds]) for policy, of_seeds in steps.items()}
@@ -116,7 +116,7 @@ def _find_intervals(
     return found
 
 
-def _load_matches(evaluation: Step, suite: str) -> dict[str, Matches]:
+def load_matches(evaluation: Step, suite: str) -> dict[str, Matches]:
     return {name: Matches.load(evaluation.path / "matches" / f"{name}.npz") for name in domains_of(suite)}
 
 

@@ -1,23 +1,31 @@
 """What was tried beside the main table, each a step with its tables: the profile says which, and with how many seeds.
 
     runs/NAME/ablations/ablations.csv     the method without one of its parts (notebook 02); and errors.csv
+    runs/NAME/long_ablations/long_ablations.csv     those as long as the main study, on its test split (02); and changes.csv
     runs/NAME/weak_base/weak_base.csv     the trap that an easier first stage opens (02); and errors.csv
     runs/NAME/annotators/annotators.csv   the same methods taught by sloppy labels (04)
     runs/NAME/sweeps/sweeps.csv           hyper-parameters, for baseline and method alike (04)
 
-All but the annotators are tested on the validation split. Importing needs no torch.
+All but long ablations and annotators are tested on the validation split. Importing needs no torch.
 """
 
 from __future__ import annotations
 
-from vr1kit.jobs import ABLATIONS, Job, list_ablations, list_annotated, list_jobs, list_sweeps, list_weak
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from vr1kit.jobs import ABLATIONS, Job, list_ablations, list_annotated, list_jobs, list_long_ablations, list_sweeps, list_weak
+from vr1kit.measures.intervals import LEVEL, RESAMPLES, bootstrap_suite, interval
 from vr1kit.profiles import get_profile
-from vr1kit.reporting.summary import ERROR_COLUMNS, find_all_errors
+from vr1kit.reporting.summary import DETECTION_SUITES, ERROR_COLUMNS, METRICS, find_all_errors, load_matches
 from vr1kit.runs import Step, open_run
 from vr1kit.settings import SftSettings
 from vr1kit.study import MAIN_COLUMNS, collect_rows, evaluate_policy, main_table
 
 ABLATION_COLUMNS = ("ablation", "paper_table", *(c for c in MAIN_COLUMNS if c != "policy"))
+CHANGE_COLUMNS = ("ablation", "suite", "metric", "value", "change", "low", "high")
 SWEEP_COLUMNS = (
     "base_policy",
     "annotator",
@@ -54,6 +62,44 @@ def write_ablations(run: str, profile: str) -> Step:
     step.write_csv("errors.csv", list(find_all_errors(run, profile, jobs, evaluations, ABLATION_SPLIT)), ERROR_COLUMNS)
     step.finish({"ablations": len(jobs) - 1})
     return step
+
+
+def write_long_ablations(run: str, profile: str) -> Step:
+    """long_ablations.csv: those as long as the main study and its Vision-R1, both on the test split, with paired intervals of what
+    they change: pictures and seeds drawn anew, the same for both.
+    """
+    jobs = list_long_ablations(profile)
+    beside = [Job(j.base, j.seed, j.policy) for j in jobs]
+    jobs = [*dict.fromkeys(beside), *jobs]
+    evaluations = {job.name: evaluate_policy(run, profile, job, show=False) for job in jobs}
+    config = {"seeds": list(get_profile(profile).seeds), "resamples": RESAMPLES, "level": LEVEL}
+    step = open_run(run).step("long_ablations", config, evaluations, code=["reporting.trials"])
+    if step.state() == "done":
+        return step
+    step.begin()
+    rows = [r for r in collect_rows(run, profile, jobs) if r["set"] == "mean"]
+    step.write_csv("long_ablations.csv", [{c: r[c] for c in MAIN_COLUMNS} for r in rows], MAIN_COLUMNS)
+    step.write_csv("changes.csv", list(_find_changes(jobs, evaluations, rows)), CHANGE_COLUMNS)
+    step.finish({"policies": len(jobs)})
+    return step
+
+
+def _find_changes(jobs: Sequence[Job], evaluations: Mapping[str, Step], rows: Sequence[dict]) -> Iterator[dict]:
+    policies: dict[str, list[Job]] = {}
+    for job in jobs:
+        policies.setdefault(job.tag or job.policy, []).append(job)
+    reference, *others = policies
+    for suite in DETECTION_SUITES:
+        matches = {p: [load_matches(evaluations[job.name], suite) for job in own] for p, own in policies.items()}
+        drawn = bootstrap_suite(matches, METRICS, RESAMPLES)
+        for policy, metric in itertools.product(others, METRICS):
+            means = [
+                float(np.mean([r["value"] for r in rows if (r["policy"], r["suite"], r["metric"]) == (p, suite, metric)]))
+                for p in (policy, reference)
+            ]
+            low, high = interval(drawn[policy][metric] - drawn[reference][metric])
+            place = {"ablation": policy.removeprefix("long-"), "suite": suite, "metric": metric}
+            yield {**place, "value": means[0], "change": means[0] - means[1], "low": low, "high": high}
 
 
 def write_weak(run: str, profile: str) -> Step:
