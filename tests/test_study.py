@@ -5,10 +5,21 @@ from dataclasses import replace
 import pytest
 
 from vr1kit.annotators import SLOPPY
-from vr1kit.jobs import ABLATIONS, Job, count_steps, list_ablations, list_annotated, list_jobs, list_sweeps, list_weak, resolve
+from vr1kit.jobs import (
+    ABLATIONS,
+    Job,
+    count_steps,
+    list_ablations,
+    list_annotated,
+    list_jobs,
+    list_long_ablations,
+    list_sweeps,
+    list_weak,
+    resolve,
+)
 from vr1kit.profiles import POLICIES, PROFILES, SHIFTED_NAMES, SPLITS, UNSEEN_NAMES, get_profile
 from vr1kit.publish import publish
-from vr1kit.reporting.trials import write_sweeps, write_weak
+from vr1kit.reporting.trials import write_long_ablations, write_sweeps, write_weak
 from vr1kit.runs import RunError, open_run, read_csv
 from vr1kit.study import (
     MAIN_COLUMNS,
@@ -146,6 +157,18 @@ def test_a_weak_base_is_trained_first_and_both_schedules_start_from_it(finished)
     rows = read_csv(write_weak("a", "smoke").path / "weak_base.csv")
     assert list(dict.fromkeys(r["policy"] for r in rows)) == ["base", "weak-base", *(job.tag for job in taught)]
     assert "sft" in open_run("a").find(f"policies/{taught[0].name}").inputs, "the weak base is what it was made from"
+
+
+@pytest.mark.slow
+def test_a_long_ablation_is_compared_with_vision_r1_on_the_test_split(finished):
+    (long,) = list_long_ablations("smoke")
+    assert long.settings == replace(resolve(Job("mixed", 0, "vision_r1"), get_profile("smoke")), variant="strict")
+    run_jobs("a", "smoke", [long, Job("mixed", 0, "vision_r1")])
+    step = write_long_ablations("a", "smoke")
+    means = {(r["policy"], r["suite"], r["metric"]): r["value"] for r in read_csv(step.path / "long_ablations.csv")}
+    for row in (r for r in read_csv(step.path / "changes.csv") if r["metric"] == "AP"):
+        expected = means["long-strict", row["suite"], "AP"] - means["vision_r1", row["suite"], "AP"]
+        assert row["ablation"] == "strict" and row["change"] == pytest.approx(expected) and row["low"] <= row["high"]
 
 
 @pytest.mark.slow
