@@ -312,8 +312,10 @@ def plot_ablation(
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(range(len(table)), [str(r["name"]) for r in table], parse_math=False)
-    figure.supxlabel(f"change against {reference} (in brackets: its value)", fontsize=9)
+    for axes in panels:
+        axes.set_xlabel("points")
     marks = {"ours, interval off zero": ("o", BLUE, BLUE), "ours": ("o", PAPER, INK), "the paper's": ("D", "none", INK)}
     handles = [Line2D([], [], ls="", marker=m, mfc=fill, mec=edge, ms=6, label=name) for name, (m, fill, edge) in marks.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    words = f"change against {reference}, whose value is in brackets"
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, title=words, title_fontsize=9)
     return figure
