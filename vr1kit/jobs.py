@@ -10,7 +10,7 @@ from vr1kit.annotators import CARELESS, SLOPPY
 from vr1kit.baselines import BASELINES
 from vr1kit.credit import ObjectCredit
 from vr1kit.criteria import ADVANCED, BEGINNER, NOVICE, Criteria, Schedule, Stage, ramp, single_stage, three_stage, two_stage
-from vr1kit.profiles import Profile, get_profile
+from vr1kit.profiles import SLOPPY_RATES, Profile, get_profile
 from vr1kit.settings import GrpoSettings, SftSettings
 
 
@@ -158,13 +158,13 @@ def list_weak(profile: str, base: str = "mixed") -> list[Job]:
 
 def list_annotated(profile: str, base: str = "mixed") -> list[Job]:
     """The baseline and both credits, on labels as annotators give them instead of the truth."""
-    p = get_profile(profile)
-    return [
-        Job(base, seed, policy, tag=f"annotator-{annotator}-{policy}", annotator=annotator)
-        for seed in p.annotator_seeds
-        for annotator in SLOPPY
-        for policy in ("vision_r1_object", "vision_r1", "sft_equal_compute", "sft")
-    ]
+    p, jobs = get_profile(profile), []
+    for seed, annotator in itertools.product(p.annotator_seeds, SLOPPY):
+        for policy in ("vision_r1_object", "vision_r1", "sft_equal_compute", "sft"):
+            rate = SLOPPY_RATES.get((policy, annotator))
+            settings = replace(p.sft[base, policy], learning_rate=rate) if rate else None
+            jobs.append(Job(base, seed, policy, settings, f"annotator-{annotator}-{policy}", annotator))
+    return jobs
 
 
 #: Hyper-parameters tried on the validation split, for baseline and method alike; the best are profiles.LEARNING_RATES.
@@ -177,7 +177,7 @@ SWEEPS = {
 
 
 #: The baseline once more on sloppy labels: rates that suit perfect ones need not suit these.
-SWEEPS_OF_ANNOTATORS = {("mixed", "sft"): {"epochs": (1.0, 7.0), "learning_rate": (3e-4, 1e-3, 2e-3)}}
+SWEEPS_OF_ANNOTATORS = {("mixed", "sft"): {"epochs": (1.0, 7.0), "learning_rate": (1e-4, 3e-4, 1e-3, 2e-3)}}
 
 
 def list_sweeps(profile: str) -> list[Job]:

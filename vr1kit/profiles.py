@@ -50,6 +50,9 @@ LEARNING_RATES = {
     "converged": {"sft": 3e-5, "sft_equal_compute": 1e-5, "completion": 1e-5, "object": 1e-5},
 }
 
+#: Of the baseline on the labels of sloppy annotators, where another rate than on the truth was best on the validation split.
+SLOPPY_RATES = {("sft_equal_compute", "loose"): 3e-4, ("sft_equal_compute", "missing"): 3e-4}
+
 
 def plan_sft(equal_epochs: float) -> dict[tuple[str, str], SftSettings]:
     """Settings of SFT by base policy and policy: one epoch, and as many epochs as take Vision-R1's time (measured; notebook 04)."""

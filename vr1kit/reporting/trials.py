@@ -18,7 +18,7 @@ import numpy as np
 
 from vr1kit.jobs import ABLATIONS, Job, list_ablations, list_annotated, list_jobs, list_long_ablations, list_sweeps, list_weak
 from vr1kit.measures.intervals import LEVEL, RESAMPLES, bootstrap_suite, interval
-from vr1kit.profiles import get_profile
+from vr1kit.profiles import SLOPPY_RATES, get_profile
 from vr1kit.reporting.summary import DETECTION_SUITES, ERROR_COLUMNS, METRICS, find_all_errors, load_matches
 from vr1kit.runs import Step, open_run
 from vr1kit.settings import SftSettings
@@ -160,7 +160,8 @@ def write_sweeps(run: str, profile: str) -> Step:
     rows = []
     for job in jobs:
         settings, credit = job.settings, getattr(job.settings, "credit", None)
-        of_profile = p.grpo[job.base, credit] if credit else p.sft[job.base, which_sft(settings)]
+        of_profile = (p.grpo[job.base, credit] if credit else p.sft[job.base, which_sft(settings)]).learning_rate
+        best = SLOPPY_RATES.get((which_sft(settings), job.annotator), of_profile)
         row = {
             "base_policy": job.base,
             "annotator": job.annotator or "the truth",
@@ -169,7 +170,7 @@ def write_sweeps(run: str, profile: str) -> Step:
             "epochs": getattr(settings, "epochs", None),
             "learning_rate": getattr(settings, "learning_rate", None),
             **{c: evaluations[job.name].metrics()[c] for c in ("in_domain_AP", "shifted13_AP")},
-            "chosen": bool(settings) and settings.learning_rate == of_profile.learning_rate,
+            "chosen": bool(settings) and settings.learning_rate == best,
         }
         rows.append(row)
     step.write_csv("sweeps.csv", rows, SWEEP_COLUMNS)
