@@ -75,6 +75,12 @@ def test_rewards_have_four_panels_a_stage_line_and_no_smoothing_across_it():
     assert marked(figures.plot_rewards({"": log(switch=99)}, stage_line=7).axes[0], "stage")
 
 
+def test_the_stages_on_both_sides_of_the_line_are_those_of_the_logs():
+    rows = [{**r, "stage": {"beginner": "novice", "advanced": "beginner"}[r["stage"]]} for r in log()]
+    figure = figures.plot_rewards({"never": log(switch=99), "novice first": rows})
+    assert {"novice", "beginner"} <= set(words(figure)) and "advanced" not in words(figure)
+
+
 def test_differentiation_draws_f_with_its_closed_and_open_ends():
     figure = figures.plot_differentiation()
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["beginner stage", "advanced stage"]

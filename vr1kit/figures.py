@@ -90,10 +90,9 @@ def plot_rewards(logs: Mapping[str, Sequence[Row]], stage_line: float | None = N
                 at = [t for t, s in enumerate(stages) if s == stage]
                 label = policy_name(name) if at and at[0] == 0 else None
                 axes.plot([steps[t] for t in at], line[at], color=look.colour, ls=look.line, lw=2.2, label=label)
-        where = stage_line if stage_line is not None else find_stage_line(logs)
+        where, *names = find_stage_line(logs) or (stage_line, "beginner", "advanced")
         if where is not None:
-            names = ("beginner", "advanced") if key == "dual_format" else ()
-            label_stage(axes, where, *names, low=True)
+            label_stage(axes, where if stage_line is None else stage_line, *(names if key == "dual_format" else ()), low=True)
         axes.set_title(title)
         axes.margins(x=0.01)
     for axes in panels.flat[:3]:
@@ -106,12 +105,12 @@ def plot_rewards(logs: Mapping[str, Sequence[Row]], stage_line: float | None = N
     return figure
 
 
-def find_stage_line(logs: Mapping[str, Sequence[Row]]) -> float | None:
-    """Half a step before the first row of another stage than the first row's."""
+def find_stage_line(logs: Mapping[str, Sequence[Row]]) -> tuple[float, str, str] | None:
+    """Half a step before the first row of another stage than the row before it, and the names of both stages."""
     for rows in logs.values():
         for before, after in zip(rows, rows[1:], strict=False):
             if before.get("stage") != after.get("stage"):
-                return after["step"] - 0.5
+                return after["step"] - 0.5, str(before["stage"]), str(after["stage"])
     return None
 
 
