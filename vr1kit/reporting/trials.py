@@ -160,8 +160,11 @@ def write_sweeps(run: str, profile: str) -> Step:
     rows = []
     for job in jobs:
         settings, credit = job.settings, getattr(job.settings, "credit", None)
-        of_profile = (p.grpo[job.base, credit] if credit else p.sft[job.base, which_sft(settings)]).learning_rate
-        best = SLOPPY_RATES.get((which_sft(settings), job.annotator), of_profile)
+        if credit:
+            best = p.grpo[job.base, credit].learning_rate
+        else:
+            length = which_sft(settings)
+            best = SLOPPY_RATES.get((length, job.annotator), p.sft[job.base, length].learning_rate)
         row = {
             "base_policy": job.base,
             "annotator": job.annotator or "the truth",
