@@ -80,8 +80,10 @@ def _decode(text: str, decoders: Sequence[msgspec.json.Decoder]) -> tuple[list[d
     if "'" in mended and '"' not in mended and "\\" not in mended:
         mended = mended.replace("'", '"')
         flaws.add("quotes")
-    mended, keys = _BARE_KEY.subn(r'\1"\2"', mended)
-    if keys:
+    parts = _BARE_KEY.split(mended)  # text, what stands before a key, the key, text, ...; substituting takes four times as long
+    if len(parts) > 1:
+        parts[2::3] = [f'"{key}"' for key in parts[2::3]]
+        mended = "".join(parts)
         flaws.add("quotes")
     found = _try_decoder(_DECODER, mended) if flaws else None
     return (None, set()) if found is None else (found, flaws)
