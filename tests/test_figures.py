@@ -72,7 +72,6 @@ def test_rewards_have_four_panels_a_stage_line_and_no_smoothing_across_it():
     smoothed = [line for line in figure.axes[1].lines if line.get_linewidth() == 2.2]
     assert {round(float(y), 9) for line in smoothed for y in line.get_ydata()} == {0.5, 0.2}
     assert not marked(figures.plot_rewards({"": log(switch=99)}).axes[0], "stage")
-    assert marked(figures.plot_rewards({"": log(switch=99)}, stage_line=7).axes[0], "stage")
 
 
 def test_the_stages_on_both_sides_of_the_line_are_those_of_the_logs():

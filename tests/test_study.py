@@ -76,6 +76,10 @@ def runs(tmp_path_factory):
         yield folder
 
 
+def evaluated(run):
+    return [(job, evaluate_policy(run, "smoke", job, show=False)) for job in JOBS]
+
+
 JOBS = [Job("mixed", 0, "base"), Job("mixed", 0, "sft"), Job("mixed", 0, "vision_r1_object")]
 
 
@@ -93,7 +97,7 @@ def test_jobs_train_and_test_and_are_found_again(finished, runs):
     assert train_policy("a", "smoke", JOBS[2]).provenance()["end"] == before
     assert [r["step"] for r in trained.read_log()] == [1, 2, 3, 4]
     assert (trained.path / "model" / "model.safetensors").exists() and (trained.path / "model-beginner").exists()
-    rows = collect_rows("a", "smoke", JOBS)
+    rows = collect_rows(evaluated("a"))
     assert {r["set"] for r in rows if r["suite"] == "shifted13"} == {*SHIFTED_NAMES, "mean"}
     assert {r["set"] for r in rows if r["suite"] == "unseen4"} == {*UNSEEN_NAMES, "mean"}
     table = main_table(rows)
@@ -117,7 +121,7 @@ def test_a_finished_run_is_published_small_and_frozen(finished, runs):
     out = publish("a", "pub")
     assert out.frozen and not list(out.path.rglob("*.safetensors")) and not list(out.path.rglob("*.png"))
     assert sum(p.stat().st_size for p in out.path.rglob("*") if p.is_file()) < 2_000_000
-    assert collect_rows("pub", "smoke", JOBS) == collect_rows("a", "smoke", JOBS)
+    assert collect_rows(evaluated("pub")) == collect_rows(evaluated("a"))
     with pytest.raises(RunError, match="frozen"):
         train_policy("pub", "smoke", Job("converged", 0, "sft"))
     with pytest.raises(RunError, match="no steps"):
@@ -161,9 +165,10 @@ def test_a_weak_base_is_trained_first_and_both_schedules_start_from_it(finished)
 
 @pytest.mark.slow
 def test_a_long_ablation_is_compared_with_vision_r1_on_the_test_split(finished):
-    (long,) = list_long_ablations("smoke")
+    method, long = list_long_ablations("smoke")
     assert long.settings == replace(resolve(Job("mixed", 0, "vision_r1"), get_profile("smoke")), variant="strict")
-    run_jobs("a", "smoke", [long, Job("mixed", 0, "vision_r1")])
+    assert method == Job("mixed", 0, "vision_r1")
+    run_jobs("a", "smoke", [method, long])
     step = write_long_ablations("a", "smoke")
     means = {(r["policy"], r["suite"], r["metric"]): r["value"] for r in read_csv(step.path / "long_ablations.csv")}
     for row in (r for r in read_csv(step.path / "changes.csv") if r["metric"] == "AP"):

@@ -96,6 +96,10 @@ def run_profiles(arguments: argparse.Namespace) -> int:
     return 0
 
 
+DEFAULT_PARTS = ("policies", "gallery", "ablations", "weak")  # of a study
+PARTS = (*DEFAULT_PARTS, "annotators", "sweeps")
+
+
 def add_study(subcommands: Any) -> None:
     parser = add_subcommand(subcommands, "study", run_study, "train and test every policy of a profile, without notebooks", """\
 examples:
@@ -106,19 +110,15 @@ examples:
 The same command continues an interrupted study; done jobs are found, not repeated.""")  # fmt: skip
     parser.add_argument("--run", default="full", metavar="NAME", help="folder under runs/ (default: full)")
     parser.add_argument("--profile", default="published", help="see `vr1kit profiles` (default: published)")
-    parts = ("policies", "ablations", "weak", "annotators", "sweeps", "gallery")
     parser.add_argument(
-        "--part",
-        choices=parts,
-        action="append",
-        help="only this part; may be repeated (default: policies, gallery, ablations, weak)",
+        "--part", choices=PARTS, action="append", help=f"only this part; may be repeated (default: {', '.join(DEFAULT_PARTS)})"
     )
     parser.add_argument("--only", metavar="POLICY", help="only this policy, without the tables, e.g. mixed-seed0-sft")
     parser.add_argument("--as-is", action="store_true", help="what is finished stays, though settings or code changed since")
 
 
 def run_study(arguments: argparse.Namespace) -> int:
-    from vr1kit.jobs import Job, list_ablations, list_annotated, list_jobs, list_long_ablations, list_sweeps, list_weak
+    from vr1kit.jobs import list_ablations, list_annotated, list_jobs, list_long_ablations, list_sweeps, list_weak
     from vr1kit.profiles import get_profile
     from vr1kit.reporting.summary import write_results
     from vr1kit.reporting.trials import write_ablations, write_annotated, write_long_ablations, write_sweeps, write_weak
@@ -129,7 +129,7 @@ def run_study(arguments: argparse.Namespace) -> int:
     run, name = arguments.run, arguments.profile
     if arguments.as_is:
         os.environ[AS_IS] = "1"  # for the workers, too
-    profile, parts = get_profile(name), arguments.part or ["policies", "gallery", "ablations", "weak"]
+    profile, parts = get_profile(name), arguments.part or DEFAULT_PARTS
     only = [job for job in list_jobs(name) if job.name == arguments.only]
     if arguments.only and not only:
         raise ValueError(f"no policy '{arguments.only}'; there are: {', '.join(job.name for job in list_jobs(name))}")
@@ -146,9 +146,9 @@ def run_study(arguments: argparse.Namespace) -> int:
         if "ablations" in parts:
             run_jobs(run, name, list_ablations(name), split="val")
             write_ablations(run, name)
-        if "ablations" in parts and profile.long_ablations:
-            run_jobs(run, name, [*list_long_ablations(name), *(Job(j.base, j.seed, j.policy) for j in list_long_ablations(name))])
-            write_long_ablations(run, name)
+            if profile.long_ablations:
+                run_jobs(run, name, list_long_ablations(name))
+                write_long_ablations(run, name)
         if "weak" in parts and profile.weak_seeds:
             run_jobs(run, name, list_weak(name), split="val")
             write_weak(run, name)

@@ -71,10 +71,10 @@ def smooth(values: Sequence[float], stages: Sequence[str], window: int) -> NDArr
 
 
 @styled
-def plot_rewards(logs: Mapping[str, Sequence[Row]], stage_line: float | None = None, window: int | None = None) -> Chart:
+def plot_rewards(logs: Mapping[str, Sequence[Row]], window: int | None = None) -> Chart:
     """Rewards and answer length over steps, for each log raw (thin) and smoothed; a line where the stage changes.
 
-    `stage_line` is found in the logs if not given. At the change the criteria get stricter, so the same answers earn less.
+    At the change the criteria get stricter, so the same answers earn less.
     """
     figure = new_chart(9.6, 6.0)
     panels = figure.subplots(2, 2, sharex=True)
@@ -90,9 +90,9 @@ def plot_rewards(logs: Mapping[str, Sequence[Row]], stage_line: float | None = N
                 at = [t for t, s in enumerate(stages) if s == stage]
                 label = policy_name(name) if at and at[0] == 0 else None
                 axes.plot([steps[t] for t in at], line[at], color=look.colour, ls=look.line, lw=2.2, label=label)
-        where, *names = find_stage_line(logs) or (stage_line, "beginner", "advanced")
-        if where is not None:
-            label_stage(axes, where if stage_line is None else stage_line, *(names if key == "dual_format" else ()), low=True)
+        if change := find_stage_change(logs):
+            where, *names = change
+            label_stage(axes, where, *(names if key == "dual_format" else ()), low=True)
         axes.set_title(title)
         axes.margins(x=0.01)
     for axes in panels.flat[:3]:
@@ -105,7 +105,7 @@ def plot_rewards(logs: Mapping[str, Sequence[Row]], stage_line: float | None = N
     return figure
 
 
-def find_stage_line(logs: Mapping[str, Sequence[Row]]) -> tuple[float, str, str] | None:
+def find_stage_change(logs: Mapping[str, Sequence[Row]]) -> tuple[float, str, str] | None:
     """Half a step before the first row of another stage than the row before it, and the names of both stages."""
     for rows in logs.values():
         for before, after in zip(rows, rows[1:], strict=False):

@@ -124,12 +124,15 @@ def list_ablations(profile: str, base: str = "mixed") -> list[Job]:
 
 
 def list_long_ablations(profile: str, base: str = "mixed") -> list[Job]:
-    """Those that the profile wants at the main study's length; what they are compared with is its `vision_r1`."""
+    """Those that the profile wants at the main study's length, its `vision_r1` first, which they are compared with."""
     p = get_profile(profile)
+    names = (None, *p.long_ablations) if p.long_ablations else ()
     return [
         Job(base, seed, "vision_r1", replace(p.grpo[base, "completion"], **ABLATIONS[name][1]), f"long-{name}")
+        if name
+        else Job(base, seed, "vision_r1")
+        for name in names
         for seed in p.seeds
-        for name in p.long_ablations
     ]
 
 
@@ -167,31 +170,27 @@ def list_annotated(profile: str, base: str = "mixed") -> list[Job]:
     return jobs
 
 
-#: Hyper-parameters tried on the validation split, for baseline and method alike; the best are profiles.LEARNING_RATES.
+#: Hyper-parameters tried on the validation split, for baseline and method alike, by base policy, policy and annotator; the best are
+#: profiles.LEARNING_RATES. The baseline is swept once more on sloppy labels: rates that suit perfect ones need not suit these.
 SWEEPS = {
-    ("mixed", "sft"): {"epochs": (1.0, 7.0), "learning_rate": (1e-4, 3e-4, 1e-3, 2e-3, 4e-3)},
-    ("mixed", "vision_r1"): {"credit": ("completion", "object"), "learning_rate": (1e-4, 3e-4, 5e-4, 1e-3)},
-    ("converged", "sft"): {"epochs": (1.0, 7.0), "learning_rate": (1e-5, 3e-5, 1e-4, 3e-4)},
-    ("converged", "vision_r1"): {"credit": ("completion", "object"), "learning_rate": (1e-5, 3e-5, 1e-4, 3e-4)},
+    ("mixed", "sft", ""): {"epochs": (1.0, 7.0), "learning_rate": (1e-4, 3e-4, 1e-3, 2e-3, 4e-3)},
+    ("mixed", "vision_r1", ""): {"credit": ("completion", "object"), "learning_rate": (1e-4, 3e-4, 5e-4, 1e-3)},
+    ("converged", "sft", ""): {"epochs": (1.0, 7.0), "learning_rate": (1e-5, 3e-5, 1e-4, 3e-4)},
+    ("converged", "vision_r1", ""): {"credit": ("completion", "object"), "learning_rate": (1e-5, 3e-5, 1e-4, 3e-4)},
+    **{("mixed", "sft", name): {"epochs": (1.0, 7.0), "learning_rate": (1e-4, 3e-4, 1e-3, 2e-3)} for name in SLOPPY},
 }
 
 
-#: The baseline once more on sloppy labels: rates that suit perfect ones need not suit these.
-SWEEPS_OF_ANNOTATORS = {("mixed", "sft"): {"epochs": (1.0, 7.0), "learning_rate": (1e-4, 3e-4, 1e-3, 2e-3)}}
-
-
 def list_sweeps(profile: str) -> list[Job]:
-    """One run per cell of each grid, seed 0; those of the annotators last."""
-    grids = [("", SWEEPS), *((annotator, SWEEPS_OF_ANNOTATORS) for annotator in SLOPPY)]
+    """One run per cell of each grid, seed 0."""
     p, jobs = get_profile(profile), []
-    for annotator, sweeps in grids:
-        for (base, policy), grid in sweeps.items():
-            start = p.sft[base, "sft"] if policy == "sft" else p.grpo[base, "completion"]
-            for values in itertools.product(*grid.values()):
-                changes = dict(zip(grid, values, strict=True))
-                cell = "-".join(f"{k}_{v:g}" if isinstance(v, float) else f"{k}_{v}" for k, v in changes.items())
-                tag = "-".join(word for word in ("sweep", annotator, policy, cell) if word)
-                jobs.append(Job(base, 0, policy, replace(start, **changes), tag, annotator))
+    for (base, policy, annotator), grid in SWEEPS.items():
+        start = p.sft[base, "sft"] if policy == "sft" else p.grpo[base, "completion"]
+        for values in itertools.product(*grid.values()):
+            changes = dict(zip(grid, values, strict=True))
+            cell = "-".join(f"{k}_{v:g}" if isinstance(v, float) else f"{k}_{v}" for k, v in changes.items())
+            tag = "-".join(word for word in ("sweep", annotator, policy, cell) if word)
+            jobs.append(Job(base, 0, policy, replace(start, **changes), tag, annotator))
     return jobs
 
 

@@ -104,7 +104,7 @@ PROFILES: dict[str, Profile] = {
     for p in (
         TINY,
         replace(
-            TINY, name="published", purpose="what runs/published holds: three seeds, half as many steps again, every ablation; four hours",
+            TINY, name="published", purpose="what runs/published holds: three seeds, half as many steps again, every ablation; three hours",
             seeds=(0, 1, 2), grpo=plan_grpo(150), sft=plan_sft(7.0),
             ablations=(), ablation_seeds=(0, 1, 2), long_ablations=("strict",), weak_seeds=(0, 1, 2),
         ),

@@ -35,6 +35,19 @@ SUITE_NAMES = {
 }
 # Whose role a base policy plays: the key in paper_tables.json, and the name the paper uses.
 PAPER_MODELS = {"mixed": ("qwen2_5_vl_7b", "Qwen2.5-VL-7B"), "converged": ("griffon_g_7b", "Griffon-G-7B")}
+# Table -> its key in paper_tables.json, the paper's model, and each of its rows: printed name, our ablation.
+ABLATED = {
+    "table3": ("table3_matcher_griffon", "converged", {"box_only": ("box cost only", "all_rewards"),
+                                                       "box_and_label": ("box and label", "box_and_label")}),
+    "table4": ("table4_rewards_griffon_detection_only", "converged",
+               {"base": ("base", "base"), "precision_only": ("precision only", "precision_only"),
+                "precision_and_recall": ("precision and recall", "precision_recall")}),
+    "table5": ("table5_step_griffon", "converged",
+               {"1/3": ("STEP 1/3", "step_1_3"), "1/2": ("STEP 1/2", "all_rewards"), "1": ("STEP 1", "step_1")}),
+    "table10": ("table10_step_qwen", "mixed",
+                {"base": ("base", "base"), "1/2": ("STEP 1/2", "all_rewards"), "1": ("STEP 1", "step_1")}),
+}  # fmt: skip
+ABLATION_METRICS = {"map": "AP", "ap50": "AP50", "ap75": "AP75", "ar100": "AR100"}
 COLUMNS = (
     ("in_domain", "AP"), ("in_domain", "AP50"), ("in_domain", "AP75"),
     ("shifted13", "AP"), ("unseen4", "AP"), ("questions", "accuracy"),

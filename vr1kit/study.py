@@ -168,7 +168,7 @@ def train_policy(run: str, profile: str, job: Job, show: bool = True) -> Step:
     kind = "sft" if isinstance(settings, SftSettings) else "grpo"
     config = {"base_policy": job.base, "policy": job.policy, "seed": job.seed, kind: settings.to_config()}
     config |= {"annotator": job.annotator} if job.annotator else {}
-    step = open_run(run).step(f"policies/{job.name}", config, inputs, code=[kind])
+    step = open_run(run).step(f"policies/{job.name}", config, inputs, code=[kind, *(["annotators"] if job.annotator else [])])
     if step.state() == "done":
         return step
     from datasets import load_from_disk
@@ -291,12 +291,11 @@ def collect_gallery(run: str, profile: str, base: str, seed: int = 0, policy: st
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------------------
-def collect_rows(run: str, profile: str, jobs: Sequence[Job], split: str = "test") -> list[dict]:
-    """All results of evaluated jobs, sets included: main.csv's columns and `set`. The base is repeated for each seed."""
+def collect_rows(evaluated: Sequence[tuple[Job, Step]], base_seeds: Sequence[int] = (0,)) -> list[dict]:
+    """All results of evaluated jobs, sets included: main.csv's columns and `set`. The base is repeated for each of its seeds."""
     rows = []
-    for job in jobs:
-        step = evaluate_policy(run, profile, job, split, show=False)
-        for seed in get_profile(profile).seeds if job.policy == "base" else (job.seed,):
+    for job, step in evaluated:
+        for seed in base_seeds if job.policy == "base" else (job.seed,):
             for r in read_csv(step.path / "rows.csv"):
                 row = {"base_policy": job.base, "seed": seed, "policy": job.tag or job.policy, **r}
                 rows.append({**row, "value": float(r["value"]), "n_images": int(r["n_images"])})

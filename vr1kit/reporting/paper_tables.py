@@ -24,7 +24,18 @@ import numpy as np
 
 from vr1kit.measures.intervals import RESAMPLES, Matches, bootstrap_suite, interval
 from vr1kit.reporting.tables import to_csv, to_latex, to_markdown
-from vr1kit.results import PAPER_MODELS, SUITE_NAMES, Estimate, Results, Row, policy_name, read_paper, t_interval
+from vr1kit.results import (
+    ABLATED,
+    ABLATION_METRICS,
+    PAPER_MODELS,
+    SUITE_NAMES,
+    Estimate,
+    Results,
+    Row,
+    policy_name,
+    read_paper,
+    t_interval,
+)
 from vr1kit.runs import PROVENANCE, Run, open_run
 from vr1kit.safekeeping.files import RunError, read_csv, read_json, write_text_atomic
 
@@ -52,19 +63,6 @@ IN_THE_SAME_PLACE = {  # a column of Tables 1 and 2 -> suite, metric
     "coco_ap50": ("in_domain", "AP50"), "coco_ap75": ("in_domain", "AP75"), "coco_map": ("in_domain", "AP"),
     "odinw13_avg_map": ("shifted13", "AP"), "avg": ("unseen4", "AP"),
 }  # fmt: skip
-# Table -> its key in paper_tables.json, the paper's model, and each of its rows: printed name, our ablation.
-ABLATED = {
-    "table3": ("table3_matcher_griffon", "converged", {"box_only": ("box cost only", "all_rewards"),
-                                                       "box_and_label": ("box and label", "box_and_label")}),
-    "table4": ("table4_rewards_griffon_detection_only", "converged",
-               {"base": ("base", "base"), "precision_only": ("precision only", "precision_only"),
-                "precision_and_recall": ("precision and recall", "precision_recall")}),
-    "table5": ("table5_step_griffon", "converged",
-               {"1/3": ("STEP 1/3", "step_1_3"), "1/2": ("STEP 1/2", "all_rewards"), "1": ("STEP 1", "step_1")}),
-    "table10": ("table10_step_qwen", "mixed",
-                {"base": ("base", "base"), "1/2": ("STEP 1/2", "all_rewards"), "1": ("STEP 1", "step_1")}),
-}  # fmt: skip
-ABLATION_METRICS = {"map": "AP", "ap50": "AP50", "ap75": "AP75", "ar100": "AR100"}
 TITLES = {
     "table1": "Table 1: COCO and ODINW-13", "table2": "Table 2: out of domain", "table3": "Table 3: the matcher",
     "table4": "Table 4: the rewards", "table5": "Table 5: STEP, Griffon-G", "table6_11": "Tables 6 and 11: general questions",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,7 @@ DOMAIN_COLUMNS = (*MAIN_COLUMNS[:4], "set", *MAIN_COLUMNS[4:])
 INTERVAL_COLUMNS = ("base_policy", "suite", "metric", "policy", "kind", "against", "value", "low", "high")
 ERROR_COLUMNS = ("base_policy", "seed", "policy", "set", "kind", "count", "dAP", "objects", "detections")
 
-
+Evaluated = Sequence[tuple[Job, Step]]
 Samples = dict[str, dict[str, np.ndarray]]  # policy -> metric -> (resamples,)
 
 
@@ -59,37 +59,47 @@ def describe_run(run: str, profile: str) -> str:
     )
 
 
-# --- the main results -----------------------------------------------------------------------------------------------------------
-def write_results(run: str, profile: str) -> Step:
-    """main.csv, domains.csv and intervals.csv of all policies of the profile, or find them written."""
-    jobs = list_jobs(profile)
-    evaluations = {job.name: evaluate_policy(run, profile, job, show=False) for job in jobs}
-    config = {"seeds": list(get_profile(profile).seeds), "resamples": RESAMPLES, "level": LEVEL}
-    step = open_run(run).step("results", config, evaluations, code=["reporting.summary"])
-    if step.state() == "done":
-        return step
-    step.begin()
-    rows = collect_rows(run, profile, jobs)
-    step.write_csv("main.csv", main_table(rows), MAIN_COLUMNS)
-    sets = [r for r in rows if r["set"] != "mean"]
-    step.write_csv("domains.csv", [{c: r[c] for c in DOMAIN_COLUMNS} for r in sets], DOMAIN_COLUMNS)
-    step.write_csv("intervals.csv", _find_intervals(run, profile, jobs, evaluations, rows), INTERVAL_COLUMNS)
-    step.write_csv("errors.csv", list(find_all_errors(run, profile, jobs, evaluations)), ERROR_COLUMNS)
-    step.finish({"policies": len(jobs), "rows": len(rows)})
+# --- steps made of evaluations --------------------------------------------------------------------------------------------------
+def summarize(
+    run: str, profile: str, name: str, jobs: Sequence[Job], config: Mapping, write: Callable[[Step, Evaluated], Mapping],
+    split: str = "test", code: str = "reporting.summary",
+) -> Step:  # fmt: skip
+    """The step `name`, made of the jobs' evaluations by `write`, which returns its metrics; or found written."""
+    evaluated = [(job, evaluate_policy(run, profile, job, split, show=False)) for job in jobs]
+    step = open_run(run).step(name, dict(config), {job.name: evaluation for job, evaluation in evaluated}, code=[code])
+    if step.state() != "done":
+        step.begin()
+        step.finish(write(step, evaluated))
     return step
 
 
-def find_all_errors(
-    run: str, profile: str, jobs: Sequence[Job], evaluations: Mapping[str, Step], split: str = "test"
-) -> Iterator[dict]:
+# --- the main results -----------------------------------------------------------------------------------------------------------
+def write_results(run: str, profile: str) -> Step:
+    """main.csv, domains.csv, intervals.csv and errors.csv of all policies of the profile, or find them written."""
+    seeds = get_profile(profile).seeds
+
+    def write(step: Step, evaluated: Evaluated) -> dict:
+        rows = collect_rows(evaluated, seeds)
+        step.write_csv("main.csv", main_table(rows), MAIN_COLUMNS)
+        sets = [r for r in rows if r["set"] != "mean"]
+        step.write_csv("domains.csv", [{c: r[c] for c in DOMAIN_COLUMNS} for r in sets], DOMAIN_COLUMNS)
+        step.write_csv("intervals.csv", _find_intervals(run, profile, evaluated, rows), INTERVAL_COLUMNS)
+        step.write_csv("errors.csv", list(find_all_errors(run, profile, evaluated)), ERROR_COLUMNS)
+        return {"policies": len(evaluated), "rows": len(rows)}
+
+    config = {"seeds": list(seeds), "resamples": RESAMPLES, "level": LEVEL}
+    return summarize(run, profile, "results", list_jobs(profile), config, write)
+
+
+def find_all_errors(run: str, profile: str, evaluated: Evaluated, split: str = "test") -> Iterator[dict]:
     """Errors of every policy on the in-domain pictures of a split, from the answers that were kept."""
     from vr1kit.evaluate import to_detections
     from vr1kit.models import POLICIES, load_policy
 
     data = read_split(run, profile, split)[TOYBOX.name]
     readers = {base: load_policy(POLICIES / base, weights=False) for base in get_profile(profile).base_policies}
-    for job in jobs:
-        lines = (evaluations[job.name].path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    for job, evaluation in evaluated:
+        lines = (evaluation.path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
         answers = {row["image_id"]: row["answer"] for row in map(json.loads, lines) if row["set"] == data.name}
         detections, _ = to_detections(readers[job.base], data, [answers[record.image_id] for record in data.records])
         errors = find_errors(find_outcomes(data.annotations, detections, [FOUND]))
@@ -98,15 +108,13 @@ def find_all_errors(
             yield {**place, **{c: row[c] for c in ERROR_COLUMNS[4:]}}
 
 
-def _find_intervals(
-    run: str, profile: str, jobs: Sequence[Job], evaluations: Mapping[str, Step], rows: Sequence[dict]
-) -> list[dict]:
+def _find_intervals(run: str, profile: str, evaluated: Evaluated, rows: Sequence[dict]) -> list[dict]:
     found = []
     for base in get_profile(profile).base_policies:
         steps: dict[str, list[Step]] = {}
-        for job in jobs:
+        for job, evaluation in evaluated:
             if job.base == base:
-                steps.setdefault(job.policy, []).append(evaluations[job.name])
+                steps.setdefault(job.policy, []).append(evaluation)
         for suite in DETECTION_SUITES:
             matches = {policy: [load_matches(s, suite) for s in of_seeds] for policy, of_seeds in steps.items()}
             found += _describe_samples(bootstrap_suite(matches, METRICS), base, suite, rows)

@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vr1kit.results import (
+    ABLATED,
+    ABLATION_METRICS,
     COLUMNS,
     PAPER_MODELS,
     Estimate,
@@ -122,17 +124,6 @@ def ablation_table(rows: Sequence[Row], metrics: Sequence[str] = ("AP", "AP50", 
     return table
 
 
-#: Where the paper changed the same thing: ablation -> its table, the changed row, and the row of its full method.
-PAPER_CHANGES = {
-    "base": ("table10_step_qwen", "base", "1/2"),
-    "box_and_label": ("table3_matcher_griffon", "box_and_label", "box_only"),
-    "precision_only": ("table4_rewards_griffon_detection_only", "precision_only", "precision_and_recall"),
-    "step_1_3": ("table5_step_griffon", "1/3", "1/2"),
-    "step_1": ("table10_step_qwen", "1", "1/2"),
-}
-PAPER_COLUMNS = {"AP": "map", "AP50": "ap50", "AP75": "ap75", "AR100": "ar100"}
-
-
 def ablation_changes(
     rows: Sequence[Row],
     paper: Mapping[str, Any],
@@ -162,16 +153,21 @@ def ablation_changes(
             e = t_interval(changes) if changes else None
             table[-1] |= {metric: e and e.mean, f"{metric}_low": e and e.low, f"{metric}_high": e and e.high}
         for metric in metrics:
-            table[-1][f"paper {metric}"] = _paper_change(paper, name, PAPER_COLUMNS.get(metric, ""))
+            table[-1][f"paper {metric}"] = paper_change(paper, name, metric)
     return table
 
 
-def _paper_change(paper: Mapping[str, Any], name: str, column: str) -> float | None:
-    key, changed, reference = PAPER_CHANGES.get(name, ("", "", ""))
-    if column not in paper.get(key, {}).get("columns", ()):
-        return None
-    at = paper[key]["columns"].index(column)
-    return paper[key][changed][at] - paper[key][reference][at]
+def paper_change(paper: Mapping[str, Any], name: str, metric: str, base: str = "mixed") -> float | None:
+    """What the paper changed by the same, against the row of its full method; None where it did not. Of several tables that of the
+    base policy's role counts. Table 4's full method is its last row: it leaves the format reward out.
+    """
+    for key, _, rows in sorted(ABLATED.values(), key=lambda table: table[1] != base):
+        row_of = {ours: row for row, (_, ours) in rows.items()}
+        full = row_of.get("all_rewards", list(rows)[-1])
+        columns = {ABLATION_METRICS[column]: at for at, column in enumerate(paper[key]["columns"])}
+        if metric in columns and row_of.get(name, full) != full:
+            return paper[key][row_of[name]][columns[metric]] - paper[key][full][columns[metric]]
+    return None
 
 
 def error_table(rows: Sequence[Row]) -> list[Row]:

@@ -12,17 +12,17 @@ All but long ablations and annotators are tested on the validation split. Import
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from vr1kit.jobs import ABLATIONS, Job, list_ablations, list_annotated, list_jobs, list_long_ablations, list_sweeps, list_weak
 from vr1kit.measures.intervals import LEVEL, RESAMPLES, bootstrap_suite, interval
 from vr1kit.profiles import SLOPPY_RATES, get_profile
-from vr1kit.reporting.summary import DETECTION_SUITES, ERROR_COLUMNS, METRICS, find_all_errors, load_matches
+from vr1kit.reporting.summary import DETECTION_SUITES, ERROR_COLUMNS, METRICS, Evaluated, find_all_errors, load_matches, summarize
 from vr1kit.runs import Step, open_run
 from vr1kit.settings import SftSettings
-from vr1kit.study import MAIN_COLUMNS, collect_rows, evaluate_policy, main_table
+from vr1kit.study import MAIN_COLUMNS, collect_rows, main_table
 
 ABLATION_COLUMNS = ("ablation", "paper_table", *(c for c in MAIN_COLUMNS if c != "policy"))
 CHANGE_COLUMNS = ("ablation", "suite", "metric", "value", "change", "low", "high")
@@ -38,85 +38,74 @@ SWEEP_COLUMNS = (
     "chosen",
 )
 
+CODE = "reporting.trials"
 ABLATION_SPLIT = "val"  # the test split is for final numbers only
 
 
 def write_ablations(run: str, profile: str) -> Step:
     """ablations.csv and errors.csv: every ablation of the profile and the untouched base beside them, or find them written."""
-    jobs = list_ablations(profile)
-    jobs = [*(Job(base, 0, "base") for base in dict.fromkeys(job.base for job in jobs)), *jobs]
-    evaluations = {job.name: evaluate_policy(run, profile, job, ABLATION_SPLIT, show=False) for job in jobs}
-    step = open_run(run).step(
-        "ablations", {"seeds": list(get_profile(profile).ablation_seeds)}, evaluations, code=["reporting.trials"]
-    )
-    if step.state() == "done":
-        return step
-    step.begin()
-    table = []
-    for r in collect_rows(run, profile, jobs, ABLATION_SPLIT):
-        name = r["policy"].removeprefix("ablation-")
-        if r["set"] == "mean" and not (name == "base" and r["seed"] != 0):
-            row = {**r, "ablation": name, "paper_table": ABLATIONS[name][0] if name in ABLATIONS else ""}
-            table.append({c: row[c] for c in ABLATION_COLUMNS})
-    step.write_csv("ablations.csv", table, ABLATION_COLUMNS)
-    step.write_csv("errors.csv", list(find_all_errors(run, profile, jobs, evaluations, ABLATION_SPLIT)), ERROR_COLUMNS)
-    step.finish({"ablations": len(jobs) - 1})
-    return step
+
+    def write(step: Step, evaluated: Evaluated) -> dict:
+        table = []
+        for r in main_table(collect_rows(evaluated)):
+            name = r.pop("policy").removeprefix("ablation-")
+            table.append({"ablation": name, "paper_table": ABLATIONS[name][0] if name in ABLATIONS else "", **r})
+        step.write_csv("ablations.csv", table, ABLATION_COLUMNS)
+        step.write_csv("errors.csv", list(find_all_errors(run, profile, evaluated, ABLATION_SPLIT)), ERROR_COLUMNS)
+        return {"ablations": len(evaluated) - 1}
+
+    config = {"seeds": list(get_profile(profile).ablation_seeds)}
+    return summarize(run, profile, "ablations", _with_bases(list_ablations(profile)), config, write, ABLATION_SPLIT, CODE)
+
+
+def _with_bases(jobs: Sequence[Job]) -> list[Job]:
+    return [*(Job(base, 0, "base") for base in dict.fromkeys(job.base for job in jobs)), *jobs]
 
 
 def write_long_ablations(run: str, profile: str) -> Step:
-    """long_ablations.csv: those as long as the main study and its Vision-R1, both on the test split, with paired intervals of what
-    they change: pictures and seeds drawn anew, the same for both.
+    """long_ablations.csv: those as long as the main study and its Vision-R1, both on the test split; changes.csv: paired intervals
+    of what they change, pictures and seeds drawn anew, the same for both.
     """
-    jobs = list_long_ablations(profile)
-    beside = [Job(j.base, j.seed, j.policy) for j in jobs]
-    jobs = [*dict.fromkeys(beside), *jobs]
-    evaluations = {job.name: evaluate_policy(run, profile, job, show=False) for job in jobs}
+
+    def write(step: Step, evaluated: Evaluated) -> dict:
+        rows = main_table(collect_rows(evaluated))
+        step.write_csv("long_ablations.csv", rows, MAIN_COLUMNS)
+        step.write_csv("changes.csv", list(_find_changes(evaluated, rows)), CHANGE_COLUMNS)
+        return {"policies": len(evaluated)}
+
     config = {"seeds": list(get_profile(profile).seeds), "resamples": RESAMPLES, "level": LEVEL}
-    step = open_run(run).step("long_ablations", config, evaluations, code=["reporting.trials"])
-    if step.state() == "done":
-        return step
-    step.begin()
-    rows = [r for r in collect_rows(run, profile, jobs) if r["set"] == "mean"]
-    step.write_csv("long_ablations.csv", [{c: r[c] for c in MAIN_COLUMNS} for r in rows], MAIN_COLUMNS)
-    step.write_csv("changes.csv", list(_find_changes(jobs, evaluations, rows)), CHANGE_COLUMNS)
-    step.finish({"policies": len(jobs)})
-    return step
+    return summarize(run, profile, "long_ablations", list_long_ablations(profile), config, write, code=CODE)
 
 
-def _find_changes(jobs: Sequence[Job], evaluations: Mapping[str, Step], rows: Sequence[dict]) -> Iterator[dict]:
-    policies: dict[str, list[Job]] = {}
-    for job in jobs:
-        policies.setdefault(job.tag or job.policy, []).append(job)
-    reference, *others = policies
+def _find_changes(evaluated: Evaluated, rows: Sequence[dict]) -> Iterator[dict]:
+    """Of each policy against the first."""
+    steps: dict[str, list[Step]] = {}
+    for job, evaluation in evaluated:
+        steps.setdefault(job.tag or job.policy, []).append(evaluation)
+    reference, *others = steps
     for suite in DETECTION_SUITES:
-        matches = {p: [load_matches(evaluations[job.name], suite) for job in own] for p, own in policies.items()}
+        matches = {policy: [load_matches(s, suite) for s in of_seeds] for policy, of_seeds in steps.items()}
         drawn = bootstrap_suite(matches, METRICS, RESAMPLES)
         for policy, metric in itertools.product(others, METRICS):
-            means = [
+            mean, before = (
                 float(np.mean([r["value"] for r in rows if (r["policy"], r["suite"], r["metric"]) == (p, suite, metric)]))
                 for p in (policy, reference)
-            ]
+            )
             low, high = interval(drawn[policy][metric] - drawn[reference][metric])
             place = {"ablation": policy.removeprefix("long-"), "suite": suite, "metric": metric}
-            yield {**place, "value": means[0], "change": means[0] - means[1], "low": low, "high": high}
+            yield {**place, "value": mean, "change": mean - before, "low": low, "high": high}
 
 
 def write_weak(run: str, profile: str) -> Step:
     """weak_base.csv and errors.csv: the weak bases and what each schedule made of them, the untouched base beside them."""
-    jobs = list_weak(profile)
-    jobs = [*(Job(base, 0, "base") for base in dict.fromkeys(job.base for job in jobs)), *jobs]
-    evaluations = {job.name: evaluate_policy(run, profile, job, ABLATION_SPLIT, show=False) for job in jobs}
-    step = open_run(run).step(
-        "weak_base", {"seeds": list(get_profile(profile).weak_seeds)}, evaluations, code=["reporting.trials"]
-    )
-    if step.state() == "done":
-        return step
-    step.begin()
-    step.write_csv("weak_base.csv", main_table(collect_rows(run, profile, jobs, ABLATION_SPLIT)), MAIN_COLUMNS)
-    step.write_csv("errors.csv", list(find_all_errors(run, profile, jobs, evaluations, ABLATION_SPLIT)), ERROR_COLUMNS)
-    step.finish({"policies": len(jobs)})
-    return step
+
+    def write(step: Step, evaluated: Evaluated) -> dict:
+        step.write_csv("weak_base.csv", main_table(collect_rows(evaluated)), MAIN_COLUMNS)
+        step.write_csv("errors.csv", list(find_all_errors(run, profile, evaluated, ABLATION_SPLIT)), ERROR_COLUMNS)
+        return {"policies": len(evaluated)}
+
+    config = {"seeds": list(get_profile(profile).weak_seeds)}
+    return summarize(run, profile, "weak_base", _with_bases(list_weak(profile)), config, write, ABLATION_SPLIT, CODE)
 
 
 def write_annotated(run: str, profile: str) -> Step:
@@ -124,22 +113,18 @@ def write_annotated(run: str, profile: str) -> Step:
     sloppy = list_annotated(profile)
     beside = {(job.base, job.seed, job.policy) for job in sloppy} | {(job.base, 0, "base") for job in sloppy}
     jobs = [*(job for job in list_jobs(profile) if (job.base, job.seed, job.policy) in beside), *sloppy]
-    evaluations = {job.name: evaluate_policy(run, profile, job, show=False) for job in jobs}
-    step = open_run(run).step(
-        "annotators", {"seeds": list(get_profile(profile).annotator_seeds)}, evaluations, code=["reporting.trials"]
-    )
-    if step.state() == "done":
-        return step
-    step.begin()
-    table = []
-    for job in jobs:
-        rows = [r for r in collect_rows(run, profile, [job]) if r["set"] == "mean"]
-        table += [
-            {**{c: r[c] for c in MAIN_COLUMNS}, "policy": job.policy, "annotator": job.annotator or "the truth"} for r in rows
+
+    def write(step: Step, evaluated: Evaluated) -> dict:
+        table = [
+            {**r, "policy": job.policy, "annotator": job.annotator or "the truth"}
+            for job, evaluation in evaluated
+            for r in main_table(collect_rows([(job, evaluation)]))
         ]
-    step.write_csv("annotators.csv", table, ("annotator", *MAIN_COLUMNS))
-    step.finish({"policies": len(jobs)})
-    return step
+        step.write_csv("annotators.csv", table, ("annotator", *MAIN_COLUMNS))
+        return {"policies": len(evaluated)}
+
+    config = {"seeds": list(get_profile(profile).annotator_seeds)}
+    return summarize(run, profile, "annotators", jobs, config, write, code=CODE)
 
 
 def which_sft(settings: SftSettings | None) -> str:
@@ -152,30 +137,28 @@ def write_sweeps(run: str, profile: str) -> Step:
     p, made = get_profile(profile), set(open_run(run).step_names())
     jobs = [j for j in list_sweeps(profile) if f"evaluation_{ABLATION_SPLIT}/{j.name}" in made]
     jobs = [*(Job(base, 0, "base") for base in p.base_policies), *jobs]
-    evaluations = {job.name: evaluate_policy(run, profile, job, ABLATION_SPLIT, show=False) for job in jobs}
-    step = open_run(run).step("sweeps", {"profile": profile}, evaluations, code=["reporting.trials"])
-    if step.state() == "done":
-        return step
-    step.begin()
-    rows = []
-    for job in jobs:
-        settings, credit = job.settings, getattr(job.settings, "credit", None)
-        if credit:
-            best = p.grpo[job.base, credit].learning_rate
-        else:
-            length = which_sft(settings)
-            best = SLOPPY_RATES.get((length, job.annotator), p.sft[job.base, length].learning_rate)
-        row = {
-            "base_policy": job.base,
-            "annotator": job.annotator or "the truth",
-            "policy": job.policy,
-            "credit": credit,
-            "epochs": getattr(settings, "epochs", None),
-            "learning_rate": getattr(settings, "learning_rate", None),
-            **{c: evaluations[job.name].metrics()[c] for c in ("in_domain_AP", "shifted13_AP")},
-            "chosen": bool(settings) and settings.learning_rate == best,
-        }
-        rows.append(row)
-    step.write_csv("sweeps.csv", rows, SWEEP_COLUMNS)
-    step.finish({"tried": len(rows) - len(p.base_policies)})
-    return step
+
+    def write(step: Step, evaluated: Evaluated) -> dict:
+        rows = []
+        for job, evaluation in evaluated:
+            settings, credit = job.settings, getattr(job.settings, "credit", None)
+            if credit:
+                best = p.grpo[job.base, credit].learning_rate
+            else:
+                length = which_sft(settings)
+                best = SLOPPY_RATES.get((length, job.annotator), p.sft[job.base, length].learning_rate)
+            row = {
+                "base_policy": job.base,
+                "annotator": job.annotator or "the truth",
+                "policy": job.policy,
+                "credit": credit,
+                "epochs": getattr(settings, "epochs", None),
+                "learning_rate": getattr(settings, "learning_rate", None),
+                **{c: evaluation.metrics()[c] for c in ("in_domain_AP", "shifted13_AP")},
+                "chosen": bool(settings) and settings.learning_rate == best,
+            }
+            rows.append(row)
+        step.write_csv("sweeps.csv", rows, SWEEP_COLUMNS)
+        return {"tried": len(rows) - len(p.base_policies)}
+
+    return summarize(run, profile, "sweeps", jobs, {"profile": profile}, write, ABLATION_SPLIT, CODE)
