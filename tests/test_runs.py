@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -274,6 +276,27 @@ def test_find_gives_back_the_step_as_it_was_made(package):
     assert run.find("train").state() == "stale"
     with pytest.raises(RunError, match="no step 'nope'; among its 2 are: data, train"):
         run.find("nope")
+
+
+def test_steps_are_listed_while_another_process_makes_and_removes_checkpoints():
+    make("policies/done")
+    step = open_run("demo").step("policies/training", CONFIG)
+    step.begin()
+    over = threading.Event()
+
+    def train():
+        while not over.is_set():
+            for k in range(20):
+                (step.path / "checkpoints" / f"checkpoint-{k}").mkdir(parents=True)
+            shutil.rmtree(step.path / "checkpoints")
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    try:
+        assert all(open_run("demo").step_names() == ["policies/done", "policies/training"] for _ in range(300))
+    finally:
+        over.set()
+        thread.join()
 
 
 def test_the_trace_lists_the_steps_asked_for(tmp_path, monkeypatch):

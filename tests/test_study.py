@@ -149,6 +149,7 @@ def test_the_same_method_learns_something_else_from_another_annotator(finished):
         open_run("a").find("policies/mixed-seed0-sft"),
     )
     assert step.config["annotator"] == "unsorted" and "annotator" not in truth.config
+    assert "annotators" in step.request()["code"] and "annotators" not in truth.request()["code"], "other labels make it stale"
     assert step.read_log()[0]["loss"] > truth.read_log()[0]["loss"], "the order that the base policy knows is easier to imitate"
 
 

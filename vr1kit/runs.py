@@ -138,9 +138,13 @@ class Run:
                 file.write(json.dumps([self.name, name]) + "\n")
 
     def step_names(self) -> list[str]:
-        """Every step that has been begun, whatever became of it."""
-        folders = {path.parent for mark in (MANIFEST, ATTEMPT) for path in self.path.rglob(mark)}
-        return sorted(folder.relative_to(self.path).as_posix() for folder in folders)
+        """Every step that has been begun, whatever became of it; another process may be at work on some of them."""
+        names = []
+        for folder, below, files in os.walk(self.path):  # passes over what another process removes meanwhile
+            if MANIFEST in files or ATTEMPT in files:
+                names.append(Path(folder).relative_to(self.path).as_posix())
+                below.clear()  # no step lies inside another
+        return sorted(names)
 
     def find(self, name: str) -> "Step":
         """A step as it was asked for when it was made."""
