@@ -58,6 +58,7 @@ from vr1kit.safekeeping.manifests import (
     METRICS,
     PROVENANCE,
     OtherVersion,
+    find_steps,
     fingerprint,
     read_attempt,
     read_manifest,
@@ -139,12 +140,7 @@ class Run:
 
     def step_names(self) -> list[str]:
         """Every step that has been begun, whatever became of it; another process may be at work on some of them."""
-        names = []
-        for folder, below, files in os.walk(self.path):  # passes over what another process removes meanwhile
-            if MANIFEST in files or ATTEMPT in files:
-                names.append(Path(folder).relative_to(self.path).as_posix())
-                below.clear()  # no step lies inside another
-        return sorted(names)
+        return find_steps(self.path)
 
     def find(self, name: str) -> "Step":
         """A step as it was asked for when it was made."""

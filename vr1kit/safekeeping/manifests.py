@@ -1,5 +1,6 @@
 """The records in a step's folder: their names, what a whole one holds, and the hashes that are taken of them."""
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,16 @@ REQUEST = {"step": str, "fingerprint": str, "config": object, "inputs": dict, "c
 
 class OtherVersion(RunError):
     """A record that another version of the kit wrote, in a way that this one does not read."""
+
+
+def find_steps(run: Path) -> list[str]:
+    """The names of the steps begun in a run's folder, sorted; another process may be at work on some of them."""
+    names = []
+    for folder, below, files in os.walk(run):  # passes over what another process removes meanwhile
+        if MANIFEST in files or ATTEMPT in files:
+            names.append(Path(folder).relative_to(run).as_posix())
+            below.clear()  # no step lies inside another
+    return sorted(names)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
