@@ -73,6 +73,9 @@ class ItemSpans:
         return ItemSpans(item, label, tuple(numbers))
 
 
+Spans = tuple[ItemSpans, ...] | Callable[[str, tuple[float, float]], tuple[ItemSpans, ...]]  # of a text of a size, on demand
+
+
 @dataclass(eq=False)  # frozen, making one would take a twentieth of the time of scoring a short answer
 class ParsedCompletion:
     text: str
@@ -80,7 +83,7 @@ class ParsedCompletion:
     boxes_xyxy: Boxes  # (P, 4)
     labels: tuple[str, ...]  # P
     reasons: tuple[str, ...]  # empty exactly if the answer is strictly well-formed
-    _spans: tuple[ItemSpans, ...] | Callable[[str, tuple[float, float]], tuple[ItemSpans, ...]] = field(default=(), repr=False)
+    _spans: Spans = field(default=(), repr=False)
 
     @property
     def template_ok(self) -> bool:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from vr1kit.parsing.detections import ANSWER_REASONS, BOX_KEYS, Detection, ItemSpans, ParsedCompletion, content_fault, stack_boxes
+from vr1kit.parsing.detections import (
+    ANSWER_REASONS,
+    BOX_KEYS,
+    Detection,
+    ItemSpans,
+    ParsedCompletion,
+    Spans,
+    content_fault,
+    stack_boxes,
+)
 
 _MISSING = object()
 _FIELDS = {*BOX_KEYS, "label"}
 _NUMBERS = {int, float}  # and not bool, which is an int to isinstance
 
 
-Kept = tuple[Sequence[float], str, Any]  # box, label, and where it stands, as the reader has it
 Mark = tuple[int, int]  # how much had been found, and kept, when an object began
 
 
@@ -22,8 +29,9 @@ class Findings:
     def __init__(self, size: tuple[float, float]) -> None:
         self.size = size
         self.flaws: set[str] = set()
-        self.found: list[Kept | str] = []
+        self.found: list[Detection | str] = []
         self.kept = 0  # how many of found are kept items
+        self.spans: list[ItemSpans] = []  # of these, if the reader knows them
 
     def mark(self) -> Mark:
         return len(self.found), self.kept
@@ -34,12 +42,12 @@ class Findings:
         if fault and (self.kept > kept if has_fields else len(self.found) > found):
             self.found.append("nested")  # not a detection, but there are some in it
             return
-        del self.found[found:]  # within a detection, or within nothing: extra values
+        del self.found[found:], self.spans[kept:]  # within a detection, or within nothing: extra values
         self.kept = kept
         if fault:
             self.found.append(fault)
 
-    def keep(self, key: str, box: Sequence[float], label: str, place: Any = None) -> None:
+    def keep(self, key: str, box: Sequence[float], label: str, spans: ItemSpans | None = None) -> None:
         """Add a detection of the template, if its content holds."""
         if key != BOX_KEYS[0]:
             self.found.append("box_key")
@@ -47,8 +55,20 @@ class Findings:
         if not (0 <= x1 < x2 <= self.size[0] and 0 <= y1 < y2 <= self.size[1]):
             self.found.append(content_fault(box, self.size))
             return
-        self.found.append((box, label, place))
+        self.found.append(Detection(box, label))
         self.kept += 1
+        if spans is not None:
+            self.spans.append(spans)
+
+    def keep_all(self, items: Sequence[Detection]) -> bool:
+        """Add detections, if the content of each holds."""
+        width, height = self.size
+        for x1, y1, x2, y2 in [item.bbox_2d for item in items]:
+            if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
+                return False
+        self.found += items
+        self.kept += len(items)
+        return True
 
     def add_decoded(self, value: list | dict, in_object: bool = False) -> None:
         """Add what there is in JSON."""
@@ -69,18 +89,18 @@ class Findings:
         else:
             self.add_detection(value)  # what else is in it are extra values
 
-    def add_detection(self, item: dict, place: Any = None) -> None:
+    def add_detection(self, item: dict) -> None:
         key = BOX_KEYS[0] if BOX_KEYS[0] in item else next(key for key in BOX_KEYS if key in item)
-        self.keep(key, item[key], item["label"], place)
+        self.keep(key, item[key], item["label"])
 
-    def add_flat(self, item: dict | Detection, place: Any) -> bool:
+    def add_flat(self, item: dict | Detection) -> bool:
         """Add an object of a run, if it holds no object that matters."""
         if type(item) is Detection:
-            self.keep(BOX_KEYS[0], item.bbox_2d, item.label, place)
+            self.keep(BOX_KEYS[0], item.bbox_2d, item.label)
             return True
         fault = find_fault(item)
         if fault is None:
-            self.add_detection(item, place)
+            self.add_detection(item)
             return True
         inner = [value for value in item.values() if type(value) is dict]
         if inner and (_FIELDS.isdisjoint(item) or not all(_FIELDS.isdisjoint(value) for value in inner)):
@@ -88,13 +108,13 @@ class Findings:
         self.found.append(fault)
         return True
 
-    def to_outcome(self, text: str, spans: Callable[[str, tuple[float, float]], tuple[ItemSpans, ...]]) -> ParsedCompletion:
+    def to_outcome(self, text: str, spans: Spans) -> ParsedCompletion:
         kept = [entry for entry in self.found if type(entry) is not str]
         codes = [entry for entry in self.found if type(entry) is str]
         flaws = self.flaws.union(codes)
         reasons = [code for code in ANSWER_REASONS if code in flaws] + [code for code in codes if code not in ANSWER_REASONS]
-        boxes_xyxy = stack_boxes([item[0] for item in kept])  # (P, 4)
-        return ParsedCompletion(text, self.size, boxes_xyxy, tuple([item[1] for item in kept]), tuple(reasons), spans)
+        boxes_xyxy = stack_boxes([item.bbox_2d for item in kept])  # (P, 4)
+        return ParsedCompletion(text, self.size, boxes_xyxy, tuple([item.label for item in kept]), tuple(reasons), spans)
 
 
 def find_fault(item: dict) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from typing import Any
 
 import msgspec
 
@@ -23,6 +23,7 @@ RUN = re.compile(rf"""{_FLAT}(?:[^{{}}\[\]"':]*+{_FLAT})*+""")
 _BETWEEN = re.compile(r"""\}([^{}\[\]"':]*)\{""")
 _WORD = re.compile(r"[^, \t\n\r]+")
 _VALUE = re.compile(r"(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null)\Z")  # an item, if a bad one
+_LONG = 2_000  # ours: characters from which a run is worth trying as a whole
 _CHUNK = 8  # ours: items decoded at once; where one is bad, each by itself
 
 _DECODER = msgspec.json.Decoder()  # takes less than Python's: no 1e999, no lone surrogate
@@ -30,16 +31,16 @@ _TRAILING = re.compile(r",(?=[ \t\n\r]*\})")
 _BARE_KEY = re.compile(r"([{,][ \t\n\r]*)(?!(?:true|false|null)\b)([^\W\d]\w*)(?=[ \t\n\r]*:)")
 
 _WS = r"[ \t\n\r]*+"
-_NUMBER = rf"{_WS}(-?(?:0|[1-9][0-9]{{0,8}})(?:\.[0-9]{{1,18}})?){_WS}"
-_BOX = rf'"(bbox_2d|bbox|box)"{_WS}:{_WS}\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]'
-_LABEL = rf'"label"{_WS}:{_WS}("[^"\\{{}}\x00-\x1f]*+")'
-#: An item exactly as in the template, perhaps without its "}". Groups: key, x1, y1, x2, y2, label with its quotes.
+_NUMBER = rf"{_WS}-?(?:0|[1-9][0-9]{{0,8}})(?:\.[0-9]{{1,18}})?{_WS}"
+_BOX = rf'"(?:bbox_2d|bbox|box)"{_WS}:{_WS}\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]'
+_LABEL = rf'"label"{_WS}:{_WS}"[^"\\{{}}\x00-\x1f\ud800-\udfff]*+"'
+#: An item exactly as in the template, perhaps without its "}".
 TEMPLATE = re.compile(rf"\{{{_WS}{_BOX}{_WS},{_WS}{_LABEL}{_WS}\}}?")
 
 
-@lru_cache(maxsize=1)
-def find_items(text: str, pattern: re.Pattern, within: Span) -> list[Span]:
-    return [item.span() for item in pattern.finditer(text, *within)]
+def find_template(text: str, start: int) -> list[Span]:
+    """Where items exactly as in the template stand, from `start` on."""
+    return [item.span() for item in TEMPLATE.finditer(text, start)]
 
 
 def judge_separators(run: str) -> set[str] | None:
@@ -54,6 +55,13 @@ def judge_separators(run: str) -> set[str] | None:
         if separator.count(",") != 1:
             flaws.add("punctuation")
     return flaws
+
+
+def decode_run(run: str, even: bool) -> list[Detection] | None:
+    """All items of a run at once, if each is of the strict grammar. `even`: they are parted as in JSON."""
+    if len(run) < _LONG:
+        return None
+    return _try_decoder(STRICT, run if even else _BETWEEN.sub("},{", run))
 
 
 def decode_items(items: Sequence[str]) -> Iterator[tuple[dict | Detection | None, set[str], bool]]:
@@ -89,7 +97,7 @@ def _decode(text: str, decoders: Sequence[msgspec.json.Decoder]) -> tuple[list[d
     return (None, set()) if found is None else (found, flaws)
 
 
-def _try_decoder(decoder: msgspec.json.Decoder, items: str) -> list[dict | Detection] | None:
+def _try_decoder(decoder: msgspec.json.Decoder, items: str) -> list[Any] | None:
     """None where the text is not what the decoder takes: then another way to read it is tried."""
     try:
         return decoder.decode(f"[{items}]")

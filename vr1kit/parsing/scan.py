@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 
 from vr1kit.parsing.detections import BOX_KEYS, FENCE_CLOSE, FENCE_OPEN, WHITESPACE, ItemSpans, ParsedCompletion, Span
-from vr1kit.parsing.findings import Findings, Mark
-from vr1kit.parsing.flat_items import FLAT, RUN, TEMPLATE, decode_items, find_items, judge_separators
+from vr1kit.parsing.findings import Findings
+from vr1kit.parsing.flat_items import FLAT, RUN, decode_items, decode_run, find_template, judge_separators
+from vr1kit.parsing.frames import Label, Numbers, Object
 from vr1kit.parsing.strings import String, read_json_string, read_torn_string
 
 MOST_TOKENS = 800  # ours: forty torn items; and one more for every 80 characters
@@ -31,48 +31,28 @@ _NOT_FINITE = {"nan", "inf", "infinity"}  # as Python, JavaScript and printf wri
 _OPEN, _COMMA, _KEY, _COLON, _VALUE = range(5)
 
 _LIST = "list"  # an open list; one shared mark, since nothing needs to be known about it
-_MISSING = "missing"
-
-
-@dataclass(slots=True)
-class _Numbers:
-    """An open list that is the value of a box key."""
-
-    values: list[float | None] = field(default_factory=list)  # None: not a number
-    spans: list[Span] = field(default_factory=list)
-    closed: bool = False
-
-
-@dataclass(slots=True)
-class _Label:
-    value: str
-    span: Span
-    closed: bool
-
-
-@dataclass(slots=True)
-class _Object:
-    """An open object: its start, what had been found before it, its label and box so far."""
-
-    start: int
-    mark: Mark
-    key: str = ""
-    fields: dict[str, _Label | _Numbers | None] = field(default_factory=dict)  # of label and BOX_KEYS; None: other type
 
 
 class Scan:
     """One pass over the text with an explicit stack: every token is read once, every frame popped once.
 
-    Without `shortcuts` all of the text is read token by token, which finds the same items and where they stand.
+    Without `shortcuts` the text, or what of it is before `until`, is read token by token, which finds the same items and where
+    they stand.
     """
 
     def __init__(
-        self, text: str, size: tuple[float, float], read_string: Callable[[str, int], String], shortcuts: bool = False
+        self,
+        text: str,
+        size: tuple[float, float],
+        read_string: Callable[[str, int], String],
+        shortcuts: bool = False,
+        until: int | None = None,
     ) -> None:
         self.text, self.size, self.read_string, self.shortcuts = text, size, read_string, shortcuts
+        self.until = len(text) if until is None else until
         self.left = MOST_TOKENS + len(text) // 80 if shortcuts else math.inf
         self.torn_until = self.singly_until = 0  # no object that begins before is tried as flat, or as a run
-        self.stack: list[_Object | _Numbers | str] = []
+        self.stack: list[Object | Numbers | str] = []
         self.open_objects = self.open_lists = 0
         self.last = _VALUE
         self.end = 0  # of the last token
@@ -81,10 +61,10 @@ class Scan:
         self.flaws = self.findings.flaws
 
     def run(self) -> ParsedCompletion:
-        text, before, roots = self.text, None, 0
+        text, before, roots, picked = self.text, None, 0, None
         while True:
-            opener = _OPENER.search(text, self.end)
-            gap = text[self.end : opener.start() if opener else len(text)].strip(WHITESPACE)
+            opener = _OPENER.search(text, self.end, self.until)
+            gap = text[self.end : opener.start() if opener else self.until].strip(WHITESPACE)
             if before is None:
                 before = gap
             elif opener and gap:
@@ -98,6 +78,7 @@ class Scan:
             if self.stack or self.left < 0:
                 self._close_at_end()
                 if self.left < 0:
+                    picked = self.end
                     self._pick_items()
                 after = FENCE_CLOSE if before == FENCE_OPEN else ""  # "unclosed" says already that the end is missing
                 break
@@ -109,13 +90,12 @@ class Scan:
                 self.flaws.add("several_lists")
             if (before, after) not in (("", ""), (FENCE_OPEN, FENCE_CLOSE)):
                 self.flaws.add("text_around")
-        places = [item[2] for item in self.findings.found if type(item) is not str]
-        return self.findings.to_outcome(text, partial(_find_places, places))
+        return self.findings.to_outcome(text, partial(_find_spans, picked) if self.shortcuts else tuple(self.findings.spans))
 
     def _scan(self, depth: int) -> None:
         """Read from the opener at `end` to where no more than `depth` openers are open again, or no more may be read."""
         text = self.text
-        while token := _TOKEN.match(text, self.end):
+        while token := _TOKEN.match(text, self.end, self.until):
             (start, end), string = token.span(1), ""
             self.left -= 1
             if self.left < 0:
@@ -161,13 +141,15 @@ class Scan:
             flaws.add("not_a_list")
         elif self.last == _VALUE:
             flaws.add("punctuation")
-        run = match.span()
-        items, torn_end = FLAT.findall(match[0]), start
         self.flaws |= flaws
+        if (whole := decode_run(match[0], even=not flaws)) and self.findings.keep_all(whole):
+            self.end, self.last = match.end(), _VALUE
+            return True
+        items, torn_end = FLAT.findall(match[0]), start
         for index, (item, repairs, alone) in enumerate(decode_items(items)):
             self.left -= alone
             self.flaws |= repairs
-            if item is None or not self.findings.add_flat(item, (FLAT, run, index)):
+            if item is None or not self.findings.add_flat(item):
                 self.end = self.text.index(items[index], torn_end)  # one like it before would be torn, too
                 self.torn_until = torn_end = self.end + len(items[index])
                 self.last = _COMMA
@@ -175,18 +157,20 @@ class Scan:
                 if self.left < 0 or self.end != torn_end:
                     self.left -= len(items) - index  # the rest will be read once more
                     return True
-        self.end, self.last = run[1], _VALUE
+        self.end, self.last = match.end(), _VALUE
         return True
 
     def _pick_items(self) -> None:
         """What is left once too many tokens were read: items exactly as in the template, out of junk."""
         self.flaws.add("junk")
-        rest = self.end, len(self.text)
-        for index, (key, *numbers, label) in enumerate(TEMPLATE.findall(self.text, *rest)):
-            self.findings.keep(key, [float(number) for number in numbers], label[1:-1], (TEMPLATE, rest, index))
+        items = [self.text[start:end].removesuffix("}") + "}" for start, end in find_template(self.text, self.end)]
+        whole = decode_run(",".join(items), even=True)
+        if not (whole and self.findings.keep_all(whole)):
+            for item, _, _ in decode_items(items):
+                self.findings.add_flat(item)
 
     def _open_object(self, start: int) -> None:
-        in_numbers = self.read_string is read_json_string and self.stack and isinstance(self.stack[-1], _Numbers)
+        in_numbers = self.read_string is read_json_string and self.stack and isinstance(self.stack[-1], Numbers)
         while self.stack and self.stack[-1] is not _LIST and not self._value_due() and not in_numbers:
             self._pop_unclosed()  # an object where a key or number should be: the one before lacks its closer
         if in_numbers:  # of JSON, which lacks no closer: a value that is no number
@@ -196,9 +180,9 @@ class Scan:
             self.flaws.add("not_a_list")
         elif self.last in (_VALUE, _KEY):
             self.flaws.add("punctuation")
-        elif isinstance(self.stack[-1], _Object):
+        elif isinstance(self.stack[-1], Object):
             self._set_field(None)
-        self.stack.append(_Object(start, self.findings.mark()))
+        self.stack.append(Object(start, self.findings.mark()))
         self.open_objects += 1
         self.last = _OPEN
 
@@ -210,16 +194,16 @@ class Scan:
 
     def _open_list(self) -> None:
         top = self.stack[-1] if self.stack else None
-        frame: _Numbers | str = _LIST
-        if isinstance(top, _Numbers):
+        frame: Numbers | str = _LIST
+        if isinstance(top, Numbers):
             top.values.append(None)
             top.spans.append((self.end, self.end))
-        elif isinstance(top, _Object):
+        elif isinstance(top, Object):
             if self.last != _COLON:
                 self.flaws.add("punctuation")
             if self._value_due():
-                frame = _Numbers() if top.key in BOX_KEYS else _LIST
-                self._set_field(frame if isinstance(frame, _Numbers) else None)
+                frame = Numbers() if top.key in BOX_KEYS else _LIST
+                self._set_field(frame if isinstance(frame, Numbers) else None)
         elif top is not None:
             if self.open_objects == 0:
                 self.flaws.add("nested")
@@ -233,17 +217,17 @@ class Scan:
         if not self.open_objects:
             self.flaws.add("junk")
             return
-        while not isinstance(self.stack[-1], _Object):
-            self._pop_unclosed()
+        while not isinstance(self.stack[-1], Object):
+            self._pop_lists() if self.stack[-1] is _LIST else self._pop_unclosed()
         if self.last not in (_OPEN, _VALUE):
             self.flaws.add("punctuation")
         self._pop_object(end)
 
     def _close_list(self) -> None:
-        while self.open_lists and isinstance(self.stack[-1], _Object) and self._fault(self.stack[-1]) is None:
+        while self.open_lists and isinstance(self.stack[-1], Object) and self.stack[-1].find_fault() is None:
             self._pop_unclosed()  # the object is all there but for its closer
         top = self.stack[-1]
-        if isinstance(top, _Object):
+        if isinstance(top, Object):
             self.flaws.add("junk")
             return
         if self.last == _COMMA:
@@ -256,21 +240,33 @@ class Scan:
             self.stack.clear()
         while self.stack:
             self.flaws.add("unclosed")
-            if isinstance(self.stack[-1], _Object):
+            if isinstance(self.stack[-1], Object):
                 self._pop_object(self.end, cut=True)
+            elif self.stack[-1] is _LIST:
+                self._pop_lists()
             else:
                 self._pop_list(closed=False)  # its last number may have lost digits
 
     def _pop_unclosed(self) -> None:
         self.flaws.add("unclosed")
-        if isinstance(self.stack[-1], _Object):
+        if isinstance(self.stack[-1], Object):
             self._pop_object(self.end)
         else:
             self._pop_list(closed=True)
 
+    def _pop_lists(self) -> None:
+        """Pop the lists that stand open one in the other, perhaps thousands, of which nothing comes."""
+        stack, inner = self.stack, len(self.stack)
+        while inner and stack[inner - 1] is _LIST:
+            inner -= 1
+        self.open_lists -= len(stack) - inner
+        del stack[inner:]
+        self.flaws.add("unclosed")
+        self.last = _VALUE
+
     def _pop_list(self, closed: bool) -> None:
         top = self.stack.pop()
-        if isinstance(top, _Numbers):
+        if isinstance(top, Numbers):
             top.closed = closed
         self.open_lists -= 1
         self.last = _VALUE
@@ -279,39 +275,18 @@ class Scan:
         item = self.stack.pop()
         self.open_objects -= 1
         self.last = _VALUE
-        fault = self._fault(item, cut)
+        fault = item.find_fault(cut)
         self.findings.end_object(item.mark, fault, bool(item.fields))
         if fault is None:
             key = next(key for key in BOX_KEYS if key in item.fields)
             numbers, label = item.fields[key], item.fields["label"]
-            spans = ItemSpans((item.start, end), label.span, tuple(numbers.spans))
+            spans = None if self.shortcuts else ItemSpans((item.start, end), label.span, tuple(numbers.spans))
             self.findings.keep(key, numbers.values, label.value, spans)
 
-    def _fault(self, item: _Object, cut: bool = False) -> str | None:
-        """Why an object is not a detection of the template, or None."""
-        if not item.fields:
-            return "incomplete" if cut else "no_box"
-        numbers = next((item.fields[key] for key in BOX_KEYS if key in item.fields), _MISSING)
-        label = item.fields.get("label", _MISSING)
-        torn = any(isinstance(part, (_Numbers, _Label)) and not part.closed for part in (numbers, label))
-        if torn or (cut and _MISSING in (numbers, label)):
-            return "incomplete"
-        if numbers is _MISSING:
-            return "no_box"
-        if label is _MISSING:
-            return "no_label"
-        if label is None:
-            return "label_not_string"
-        if numbers is None or len(numbers.values) != 4:
-            return "box_length"
-        if None in numbers.values:
-            return "box_type"
-        return None
-
     def _value_due(self) -> bool:
-        return isinstance(self.stack[-1], _Object) and self.last in (_KEY, _COLON)
+        return isinstance(self.stack[-1], Object) and self.last in (_KEY, _COLON)
 
-    def _set_field(self, value: _Label | _Numbers | None) -> None:
+    def _set_field(self, value: Label | Numbers | None) -> None:
         top = self.stack[-1]
         if top.key == "label" or top.key in BOX_KEYS:
             top.fields[top.key] = value
@@ -323,15 +298,15 @@ class Scan:
 
     def _colon(self) -> None:
         top = self.stack[-1]
-        if isinstance(top, _Numbers) and top.values and top.values[-1] is None and self.string:
+        if isinstance(top, Numbers) and top.values and top.values[-1] is None and self.string:
             del top.values[-1], top.spans[-1]  # that was no coordinate but the next key: the box lacks its closer
             self._pop_unclosed()
             self.stack[-1].key = self.string
-        elif isinstance(top, _Object) and self.last == _VALUE and self.string:
+        elif isinstance(top, Object) and self.last == _VALUE and self.string:
             self.flaws.add("punctuation")  # that was no value but a key
             top.fields.pop(top.key, None)
             top.key = self.string
-        elif not isinstance(top, _Object) or self.last != _KEY:
+        elif not isinstance(top, Object) or self.last != _KEY:
             self.flaws.add("punctuation")
             return
         self.last = _COLON
@@ -339,59 +314,52 @@ class Scan:
     def _string(self, value: str, span: Span, closed: bool, proper: bool) -> None:
         if not proper:
             self.flaws.add("quotes")
-        if isinstance(self.stack[-1], _Object) and not self._value_due():
+        if isinstance(self.stack[-1], Object) and not self._value_due():
             if self.last == _VALUE:
                 self.flaws.add("punctuation")
             self.stack[-1].key = value
             self.last = _KEY
         else:
-            label = isinstance(self.stack[-1], _Object) and self.stack[-1].key == "label"
-            self._value(_Label(value, span, closed) if label else None, span)
+            label = isinstance(self.stack[-1], Object) and self.stack[-1].key == "label"
+            self._value(Label(value, span, closed) if label else None, span)
 
     def _word(self, word: str, span: Span) -> None:
         number = float(word) if _NUMBER.fullmatch(word) else None
         if number is None and word not in _LITERALS:
-            if isinstance(self.stack[-1], _Object) and self.last in (_OPEN, _COMMA):
+            if isinstance(self.stack[-1], Object) and self.last in (_OPEN, _COMMA):
                 self.flaws.add("quotes")
                 self.stack[-1].key = word
                 self.last = _KEY
                 return
             self.flaws.add("junk")
-            if isinstance(self.stack[-1], _Numbers) and word.lstrip("+-").lower() in _NOT_FINITE:
+            if isinstance(self.stack[-1], Numbers) and word.lstrip("+-").lower() in _NOT_FINITE:
                 number = math.nan
-            elif not isinstance(self.stack[-1], _Numbers) and not self._value_due():
+            elif not isinstance(self.stack[-1], Numbers) and not self._value_due():
                 return
         self._value(number, span)
 
-    def _value(self, value: _Label | float | None, span: Span) -> None:
+    def _value(self, value: Label | float | None, span: Span) -> None:
         """A string (None but for a label), number or literal (None) where a value may stand."""
         top = self.stack[-1]
         if self.last in (_VALUE, _KEY):
             self.flaws.add("punctuation")
-        if isinstance(top, _Numbers):
+        if isinstance(top, Numbers):
             top.values.append(value)
             top.spans.append(span)
         elif top is _LIST:
             if self.open_objects == 0:
                 self.findings.found.append("not_object")
         elif self._value_due():
-            self._set_field(value if isinstance(value, _Label) else None)
+            self._set_field(value if isinstance(value, Label) else None)
         else:
             self.flaws.add("punctuation")
             return
         self.last = _VALUE
 
 
-Place = ItemSpans | tuple[re.Pattern, Span, int]  # or which of the items that a pattern finds within a span
-
-
-def _find_places(places: Sequence[Place], text: str, size: tuple[float, float]) -> tuple[ItemSpans, ...]:
-    """The places of kept items: of one that a pattern found by reading it once more, token by token."""
-    found = []
-    for place in places:
-        if not isinstance(place, ItemSpans):
-            pattern, within, index = place
-            start, end = find_items(text, pattern, within)[index]
-            place = Scan(text[start:end], size, read_torn_string).run().spans[0].shift(start)
-        found.append(place)
-    return tuple(found)
+def _find_spans(picked: int | None, text: str, size: tuple[float, float]) -> tuple[ItemSpans, ...]:
+    """The places of what `shortcuts` found, by reading it once more, token by token; from `picked` on, items picked out of junk."""
+    spans = Scan(text, size, read_torn_string, until=picked).run().spans
+    for start, end in [] if picked is None else find_template(text, picked):
+        spans += tuple([item.shift(start) for item in Scan(text[start:end], size, read_torn_string).run().spans])
+    return spans
