@@ -9,7 +9,7 @@ from PIL import Image
 from vr1kit.profiles import PROFILES
 from vr1kit.reporting import report
 from vr1kit.reporting.page import CSS
-from vr1kit.runs import open_run
+from vr1kit.runs import open_run, project_root
 
 EVIL = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 SETS = {"in_domain": ("toybox",), "shifted13": ("aquarium", EVIL), "unseen4": ("neon",)}
@@ -63,7 +63,7 @@ def make_run():
     make_step("data/scenes")
     make_step("data/mix-seed0", {"parts.csv": parts}, {"seed": 0})
     make_step("ablations", {"ablations.csv": [{"name": EVIL, "seed": s, "AP": 30.0 + s} for s in range(2)]})
-    names = ("main", "before_after_mixed", "rewards_mixed", "domains", "sheet", "ablation", "schedule")
+    names = ("main", "before_after", "rewards_mixed", "domains", "scenes", "ablations", "my_own")
     make_step("figures", files={f"{name}.png": png for name in names})
     make_step("notebooks/04_evaluation", files={
         "executed.ipynb": lambda p: p.write_text("{}"),
@@ -119,6 +119,14 @@ def test_the_report_has_everything_verdict_first():
         and f"profile tiny: {PROFILES['tiny'].purpose}" in page.text
     )
     assert page.text.count("data/mix-seed0") >= 1 and "All that was begun is finished" in page.text
+
+
+def test_every_figure_of_the_kit_has_a_place_and_a_caption():
+    published = {path.stem for path in (project_root() / "paper_figures").glob("*.png")}
+    assert published <= report.FIGURES.keys()
+    text = Page(report.build_report(make_run()).read_text()).text
+    assert [text.index(says) for _, says in report.FIGURES.values() if says in text] and "my own" in text
+    assert text.index("Base policy “mixed”: rewards") < text.index(report.FIGURES["domains"][1]) < text.index("my own")
 
 
 def test_the_report_is_one_file_that_loads_nothing_and_trusts_nothing():

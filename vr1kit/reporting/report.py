@@ -28,18 +28,18 @@ from vr1kit.scenes import draw_scene
 
 UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError)  # what a damaged file can cause
 SIGNS = {"holds": ("✓", "good"), "win": ("✓", "good"), "missed": ("✗", "bad"), "loss": ("✗", "bad")}
-FIGURES = (  # what a figure's file name starts with, its section and its caption
-    ("main", "main", "Each policy's mean over seeds, one ring per seed, 95 % intervals; the paper's numbers, hollow, on axes of their own."),
-    ("before_after", "pictures", "The same test pictures, answered before and after training."),
-    ("gallery", "pictures", "The same test pictures, answered before and after training."),
-    ("rewards", "curves", "Rewards of sampled answers and their length during training. At the line the criteria get stricter."),
-    ("curves", "curves", "Rewards of sampled answers and their length during training."),
-    ("domains", "domains", "Every shifted and unseen domain, from the base to SFT and Vision-R1."),
-    ("sheet", "data", "Pictures of the test split with their true boxes."),
-    ("data", "data", "Pictures with their true boxes."),
-    ("sample", "data", "Examples of the curated mix."),
-    ("ablation", "ablations", "What each part of the method is worth; the dashed line is the first row."),
-)  # fmt: skip
+FIGURES = {  # of each file: its section and its caption, in the order shown
+    "main": ("main", "Each policy's mean over seeds, one ring per seed, 95 % intervals; the paper's numbers, hollow, on axes of their own."),
+    "before_after": ("pictures", "The same test pictures, answered before and after training."),
+    **{f"rewards_{base}": ("curves", f"Base policy “{base}”: rewards of sampled answers and their length. At the line the criteria get stricter.")
+       for base in PAPER_MODELS},
+    "differentiation": ("curves", "What a box earns by its IoU, and an answer by the share of objects it finds, in each stage."),
+    "schedule": ("curves", "The stages: from where on the reward is nothing, itself, or full."),
+    "domains": ("domains", "Every shifted and unseen domain, from the base to SFT and Vision-R1."),
+    "scenes": ("data", "One picture of each domain, four of the first, with their true boxes."),
+    "ablations": ("ablations", "What each part of the method is worth: the change when it alone is left out or replaced."),
+    "set_gains_paper": ("other", "The paper's gain, domain by domain."),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,11 @@ class Material:
 
     def figures(self, section: str) -> list[tuple[Path, str]]:
         """(file, caption) of a section's figures; those that no section knows belong to "other"."""
-        found = []
-        for path in sorted((self.run.path / "figures").glob("*.png")):
-            place, caption = next(
-                ((place, says) for start, place, says in FIGURES if path.stem.startswith(start)),
-                ("other", path.stem.replace("_", " ")),
-            )
-            if place == section:
-                found.append((path, caption))
-        return found
+        files = {path.stem: path for path in sorted((self.run.path / "figures").glob("*.png"))}
+        known = [(files[name], says) for name, (place, says) in FIGURES.items() if place == section and name in files]
+        return known + [
+            (path, name.replace("_", " ")) for name, path in files.items() if section == "other" and name not in FIGURES
+        ]
 
     def show_figures(self, section: str, otherwise: str) -> str:
         shown = [picture(path, caption) for path, caption in self.figures(section)]
@@ -201,7 +197,10 @@ def _main(m: Material) -> str:
 
 def _pictures(m: Material) -> str:
     shown = m.show_figures("pictures", "No pictures before and after: run notebook 05_figures.")
-    for k, path in enumerate(sorted((m.run.path / "gallery").glob("*/gallery.json"))):
+    files = sorted(
+        (m.run.path / "gallery").glob("*/gallery.json"), key=lambda path: (not path.parent.name.startswith("mixed"), path)
+    )
+    for k, path in enumerate(files):
         rows = read_json(path)
         last = next((p for p in ("vision_r1_object", "vision_r1", "sft") if rows and p in rows[0]["answers"]), None)
         if last:
