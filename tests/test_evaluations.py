@@ -214,7 +214,11 @@ def test_sets_are_compared_one_by_one_and_in_the_mean(folder, tmp_path, capsys):
             shutil.copytree(folder / model, tmp_path / place / name)
     assert main(["compare", str(tmp_path / "before"), str(tmp_path / "after"), "--resamples", "100"]) == 0
     rows = compare_sets(read_sets(tmp_path / "before"), read_sets(tmp_path / "after"), 100)
-    assert [r["metric"] for r in rows] == ["b", "a", "mean of 2"] and len(capsys.readouterr().out.splitlines()) == 4
+    assert [r["metric"] for r in rows] == ["b", "a", "mean of 2"] and len(capsys.readouterr().out.splitlines()) == 5
+    page = (tmp_path / "after/compared_with_before.html").read_text()
+    for name in "ab":
+        assert f'<a href="{name}/compared_with_before.html">{name}</a>' in page and "mean of 2" in page
+        assert "pictures whose answers changed most" in (tmp_path / "after" / name / "compared_with_before.html").read_text()
     gained, same, mean = rows
     assert (same["difference"], same["low"], same["high"]) == (0, 0, 0)
     assert mean["difference"] == pytest.approx(gained["difference"] / 2) and mean["low"] < mean["difference"] < mean["high"]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from vr1kit.drawing.pictures import judge_answer
 from vr1kit.evaluations import BESIDE, STEP, read_evaluation, settings_of
@@ -306,6 +307,26 @@ def write_comparison(compared: Comparison, path: str | os.PathLike) -> Path:
     how = f", protocol {c['protocol']}" if c["kind"] == "detection" else ""
     header = f'<p class="sub">{text(c["set"])}: {text(c["kind"] + how)}. {text(" ".join(compared.notes))}</p>\n'
     write_text_atomic(path, page(f"{one} → {other}", header, sections, GALLERY_CSS))
+    return path
+
+
+def write_set_comparison(
+    before: Mapping[str, Step],
+    after: Mapping[str, Step],
+    rows: Sequence[Mapping],
+    path: str | os.PathLike,
+    resamples: int = RESAMPLES,
+) -> Path:
+    """A page of the rows of `compare_sets`, in which each set leads to a page of its own, in its folder of `after`."""
+    path = Path(path)
+    links = {}
+    for name in tqdm(before, desc="pages", unit="set", disable=None):
+        inner = write_comparison(compare(before[name], after[name], resamples), after[name].run.path / path.name)
+        links[name] = f'<a href="{text(Path(os.path.relpath(inner, path.parent)).as_posix())}">{text(name)}</a>'
+    cells = [[links.get(row["metric"], text(row["metric"])), *map(text, print_row(row))] for row in rows]
+    body = table(("set", "before", "after", "difference", "95 % interval"), cells, numbers=range(1, 5))
+    header = f'<p class="sub">AP in percent, protocol {text(next(iter(after.values())).config["protocol"])}</p>\n'
+    write_text_atomic(path, page(f"{len(before)} sets, before and after", header, [("Set by set", body)]))
     return path
 
 
