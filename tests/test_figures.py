@@ -137,6 +137,16 @@ def test_domains_are_dumbbells_with_gains():
     assert {"Base", "SFT", "Vision-R1, object credit"} <= set(words(figure))
 
 
+def test_domains_of_one_gain_stand_by_name_whatever_order_they_come_in():
+    names = ["road", "fog", "zoo", "beach", "aquarium", "toolbox", "kitchen"]
+    rows = [
+        {"base_policy": "mixed", "suite": "shifted13", "set": name, "policy": policy, "metric": "AP", "value": value}
+        for name in names for policy, value in (("base", 40.0), ("sft", 50.0))
+    ]  # fmt: skip
+    axes = figures.plot_domains(rows, ("base", "sft")).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] in (sorted(names), sorted(names, reverse=True))
+
+
 def test_an_ablation_stands_where_it_changed_things_and_the_paper_beside_it():
     values = {"base": (1.0, 2.0), "all_rewards": (10.0, 20.0), "precision_only": (6.0, 21.0), "mine": (10.5, 20.0)}
     rows = [{"name": n, "seed": s, "AP": a + s, "AP75": b} for n, (a, b) in values.items() for s in (0, 1, 2)]

@@ -3,6 +3,7 @@
 import pytest
 
 from vr1kit import cli
+from vr1kit.drawing.style import new_chart, save_figure
 from vr1kit.rerun import compare_runs, list_commands
 from vr1kit.runs import RunError, open_run
 from vr1kit.safekeeping import provenance
@@ -84,6 +85,26 @@ def test_every_difference_is_named_by_step_and_file():
     ]
     assert any('packages.numpy "' in line and line.endswith('-> "1.0"') for line in found.surroundings)
     assert any(line.startswith("git_commit ") for line in found.surroundings)
+
+
+def test_figures_are_compared_by_what_they_show():
+    def draw(run, points, commit):
+        chart = new_chart(3, 2)
+        chart.add_subplot().plot(points)
+        step = open_run(run).step("figures", {})
+        step.begin()
+        save_figure(chart, "main", step.path, {"run": run, "commit": commit})
+        step.finish({})
+        return open_run(run)
+
+    old, same, other = draw("x", [1, 2], "abc"), draw("a-longer-name", [1, 2], "def"), draw("z", [1, 3], "abc")
+    for name in ("main.png", "main.pdf"):
+        assert (old.path / "figures" / name).read_bytes() != (same.path / "figures" / name).read_bytes()
+    assert compare_runs(old, same).results == []
+    assert compare_runs(old, other).results == [
+        "figures: main.pdf: shows something else",
+        "figures: main.png: shows something else",
+    ]
 
 
 def test_a_run_is_not_repeated_into_itself_nor_without_steps(capsys):

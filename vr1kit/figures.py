@@ -227,7 +227,7 @@ def plot_domains(rows: Sequence[Row], policies: Sequence[str] = ("base", "sft", 
         return 0.0 if None in ends else ends[1] - ends[0]
 
     order = {
-        suite: sorted({d for _, s, d, _ in means if s == suite}, key=lambda d, s=suite: -gain(s, d))
+        suite: sorted({d for _, s, d, _ in means if s == suite}, key=lambda d, s=suite: (-gain(s, d), d))
         for suite in ("shifted13", "unseen4")
     }
     counts = [max(len(names), 1) for names in order.values()]

@@ -4,14 +4,17 @@
 
 1. The commands come from the provenance of the steps. They are taken apart and only `study` and `reproduce` are repeated,
    in this process: a record is a file, and no file is handed to a shell.
-2. Compared are results: every file of every step but provenance, times, and notebooks, which name their run.
+2. Compared are results: every file of every step but provenance, times, and notebooks, which name their run. Of figures,
+   what they show: run and commit are written into them.
 3. The code is this checkout's. Where that is not the one recorded, it is said, with how to get the other.
 """
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vr1kit.runs import Run
@@ -114,7 +117,7 @@ def _compare_step(old: Run, new: Run, name: str, before: dict[str, Any], after: 
 
 
 def _compare_file(old: Run, new: Run, name: str, file: str) -> str | None:
-    """In words how two files of different bytes differ; None if only in times."""
+    """In words how two files of different bytes differ; None if only in times, or in which run and commit a drawing names."""
     paths = [run.path / name / file for run in (old, new)]
     if not all(path.is_file() for path in paths):
         return "differs"
@@ -126,11 +129,30 @@ def _compare_file(old: Run, new: Run, name: str, file: str) -> str | None:
             if a != b:
                 return f"from step {a.get('step')} on: " + shorten(list_changes(a, b))
         return None if len(logs[0]) == len(logs[1]) else f"{len(logs[0])} rows, then {len(logs[1])}"
+    if file.endswith((".png", ".pdf")):
+        return None if _read_drawing(paths[0]) == _read_drawing(paths[1]) else "shows something else"
     if file.endswith((".csv", ".jsonl", ".json", ".md")):
         lines = [path.read_text(encoding="utf-8").splitlines() for path in paths]
         unequal = sum(a != b for a, b in zip(*lines, strict=False)) + abs(len(lines[0]) - len(lines[1]))
         return f"{unequal} of {max(map(len, lines))} lines differ"
     return "differs"
+
+
+_PDF_OBJECT = re.compile(rb"\d+ 0 obj\b.*?\bendobj", re.DOTALL)
+
+
+def _read_drawing(path: Path) -> list[bytes]:
+    """The parts of a PNG or PDF file but for those in which it says where it came from."""
+    data = path.read_bytes()
+    if path.suffix == ".pdf":
+        return [part for part in _PDF_OBJECT.findall(data) if b"/Creator" not in part]
+    parts, start = [], 8
+    while start < len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")  # length, kind, content, sum
+        if data[start + 4 : start + 8] not in (b"tEXt", b"iTXt"):
+            parts.append(data[start:end])
+        start = end
+    return parts
 
 
 def _without_times(row: dict[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def finished(run: Run) -> set[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--times", type=int, default=10, help="that the disk is full while there is work to do (10)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=30, help="fill no more after this long (30)")
     parser.add_argument("--policy", default="mixed-seed0-vision_r1")
@@ -78,7 +78,7 @@ def _run(arguments, folder: Path, disk: Path, rng: random.Random, began: float) 
         return [], 0, [f"the undisturbed study failed: see {folder / 'whole.txt'}"]
     seconds, number, compared = time.monotonic() - began, 1, 0
     events, problems = [], []
-    while len(events) < arguments.times and time.monotonic() - began < 60 * arguments.minutes:
+    while sum(event["code"] != 0 for event in events) < arguments.times and time.monotonic() - began < 60 * arguments.minutes:
         run, log = Run(f"full-{number}", disk / f"full-{number}"), folder / "study.txt"
         process, moment = start(disk, run.name, arguments.policy, log), rng.uniform(1, seconds)
         try:
