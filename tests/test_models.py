@@ -70,7 +70,7 @@ def make_dataset(policy, examples, root):
     return to_dataset([replace(e, prompt=policy.family.reword(e.prompt)) for e in examples], policy.write_boxes, root)
 
 
-def test_training_and_answers_take_the_same_path(policy, examples, toybox_folder, tmp_path):
+def test_training_and_answers_take_the_same_path(policy, checkpoint, examples, toybox_folder, tmp_path):
     dataset = make_dataset(policy, examples, toybox_folder)
     before = {name: value.clone() for name, value in policy.model.state_dict().items()}
     rows = []
@@ -83,6 +83,9 @@ def test_training_and_answers_take_the_same_path(policy, examples, toybox_folder
     train_grpo(policy, dataset, toybox_folder, STEP, tmp_path / "grpo", rows.append, show=False)
     assert rows[-1]["step"] == 1 and np.isfinite(rows[-1]["loss"])
     again = load_policy(save_policy(policy, tmp_path / "model"))
+    untouched = save_policy(load_policy(checkpoint), tmp_path / "untouched")
+    for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
+        assert (tmp_path / "model" / name).read_bytes() == (untouched / name).read_bytes(), "a training leaves no trace there"
     paths = [str(e.record.image_path) for e in examples[:2]]
     assert answer_greedily(again, paths, ["a", "a"], max_new_tokens=5) == answer_greedily(
         policy, paths, ["a", "a"], max_new_tokens=5

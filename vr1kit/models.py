@@ -221,8 +221,12 @@ def save_policy(policy: Policy, folder: str | Path) -> Path:
 
 
 def save_processor(policy: Policy, folder: Path) -> None:
-    """Write tokenizer and image processor beside the weights."""
-    policy.processor.tokenizer.save_pretrained(folder)
+    """Write tokenizer and image processor beside the weights: the same bytes whatever was tokenized before."""
+    tokenizer = policy.processor.tokenizer
+    if backend := getattr(tokenizer, "backend_tokenizer", None):
+        backend.no_padding()  # every call sets these anew; they would be written as the last one left them
+        backend.no_truncation()
+    tokenizer.save_pretrained(folder)
     policy.processor.image_processor.save_pretrained(folder)
 
 

@@ -95,6 +95,11 @@ class ImageProcessorOnly(ProcessorMixin):
     def replace_image_token(self, image_inputs, image_idx, **kwargs):
         return self.image_token * int(image_inputs["image_grid_thw"][image_idx].prod() // self.image_processor.merge_size**2)
 
+    def save_pretrained(self, save_directory, **kwargs):
+        """Write both parts as they are; as a processor it would leave its name in them, which means nothing to AutoProcessor."""
+        self.tokenizer.save_pretrained(save_directory)
+        self.image_processor.save_pretrained(save_directory)
+
     @property
     def model_input_names(self):
         return [*super().model_input_names, "mm_token_type_ids"]
