@@ -67,7 +67,7 @@ def answer_queries(
         torch.manual_seed(seed)
         for start in progress(range(0, len(order), step)):
             chunk = order[start : start + step]
-            inputs = prepare_inputs(policy, [read_image(image_paths[i]) for i in chunk], [prompts[i] for i in chunk])
+            inputs = prepare_inputs(policy, [read_image(image_paths[i], keep=False) for i in chunk], [prompts[i] for i in chunk])
             tokens, logps = generate(
                 policy.model, {k: v.to(device) for k, v in inputs.items()}, per_prompt=per_prompt,
                 temperature=temperature if samples else 0.0, max_new_tokens=max_new_tokens,

@@ -30,11 +30,11 @@ __all__ = ["DataError", "DetectionSet", "Example", "Part", "Record", "ask", "cur
            "read_image", "to_dataset"]  # fmt: skip
 
 
-KEPT_PIXELS = 2**26  # of decoded pictures, 200 MB: the tiny profile's mix; ours
+KEPT_PIXELS = 2**26  # of decoded pictures, 270 MB: the tiny profile's mix; ours
 _kept: dict[str, Image.Image] = {}  # by path, the one asked for last at the end
 
 
-def read_image(path: str) -> Image.Image:
+def read_image(path: str, keep: bool = True) -> Image.Image:
     """Decode one picture to RGB; the last ones are kept, since training asks for each several times. Raises DataError."""
     image = _kept.pop(path, None)
     if image is None:
@@ -43,6 +43,8 @@ def read_image(path: str) -> Image.Image:
                 image = file.convert("RGB")
         except BadRecord as error:
             raise error.at(path, "the picture") from None
+        if not keep:
+            return image
         room = KEPT_PIXELS - image.width * image.height
         while _kept and sum(kept.width * kept.height for kept in _kept.values()) > room:
             del _kept[next(iter(_kept))]
