@@ -1,6 +1,7 @@
 """The repository as a whole: pins agree, the Makefile sets up what it says, and no file knows the machine it was made on."""
 
 import csv
+import json
 import re
 import subprocess
 import tomllib
@@ -78,6 +79,21 @@ def test_the_version_is_said_once():
 
     assert PROJECT["dynamic"] == ["version"] and "version" not in PROJECT
     assert f"version: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_the_readme_says_of_faults_what_the_trials_left():
+    said = " ".join((ROOT / "README.md").read_text().split())
+    kills, full = (json.loads((ROOT / "tests/faults" / f"{name}.json").read_text()) for name in ("kills", "full_disk"))
+    assert not kills["problems"] and not full["problems"]
+    files = {run["files"] for run in kills["compared"] if not run["differences"]}
+    assert (
+        f"{kills['kills']} of {len(kills['events'])} kills and stops at random moments went on to the same {files.pop()} files"
+        in said
+    )
+    ended = [event for event in full["events"] if event["code"]]
+    assert f"{sum(event['names the disk'] for event in ended)} of {len(ended)} full disks were named" in said
+    fuzz = list(csv.DictReader((ROOT / "benchmarks/fuzz.csv").open()))
+    assert f"{sum(int(row['cases']) for row in fuzz):,} random answers" in said and not any(int(row["wrong"]) for row in fuzz)
 
 
 def test_make_test_runs_unit_tests_before_notebooks_and_ci_calls_it():
