@@ -63,8 +63,8 @@ def draw_bars(rows: list[dict]):
     axes.set_xlim(right=rows[0]["seconds"] * 6)
     axes.set_yticks(range(len(rows)), [row["way"] for row in rows])
     axes.invert_yaxis()
-    axes.set_xlabel(f"seconds of one thread for {RESAMPLES:,} resamples of {PICTURES * TIMES:,} pictures (logarithmic)")
-    axes.set_title("The bootstrap of a COCO-val-sized result")
+    axes.set_xlabel("seconds of one thread (logarithmic)")
+    axes.set_title(f"{RESAMPLES:,} resamples of {PICTURES * TIMES:,} pictures")
     return figure
 
 
