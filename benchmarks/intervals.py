@@ -4,7 +4,7 @@
 
 5,000 pictures, 80 categories of very unequal frequency, about 36,000 objects and as many detections: what a language model answers.
 COCOeval is run once, on a tenth of the pictures, and its time multiplied by ten and by the number of resamples; its matches are
-laid out ten times. Seconds are processor time of one thread.
+laid out ten times. Seconds are processor time of one thread; of all twelve numbers, which take two threads, on the clock.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def draw_bars(rows: list[dict]):
     axes.set_xlim(right=rows[0]["seconds"] * 6)
     axes.set_yticks(range(len(rows)), [row["way"] for row in rows])
     axes.invert_yaxis()
-    axes.set_xlabel("seconds of one thread (logarithmic)")
+    axes.set_xlabel("seconds (logarithmic)")
     axes.set_title(f"{RESAMPLES:,} resamples of {PICTURES * TIMES:,} pictures")
     return figure
 
@@ -82,14 +82,14 @@ def main() -> None:
     began = time.process_time()
     ap = accumulate(matches, weights)["AP"]
     alone = time.process_time() - began
-    began = time.process_time()
+    began = time.perf_counter()
     twelve = resample_numbers(parts, weights)
-    together = time.process_time() - began
-    assert len(twelve) == 12 and np.array_equal(twelve["AP"], ap)
+    together = time.perf_counter() - began
+    assert len(twelve) == 12 and np.allclose(twelve["AP"], ap)
     rows = [
         {"way": "COCOeval each time (one × 1,000)", "seconds": round(once * RESAMPLES, 1)},
         {"way": "by the matches, AP to AR100", "seconds": round(alone, 2)},
-        {"way": "by the matches, all twelve numbers", "seconds": round(together, 2)},
+        {"way": "by the matches, all twelve, two threads", "seconds": round(together, 2)},
     ]
     size = {"pictures": len(matches.truths), "objects": int(matches.truths.sum()), "detections": len(matches.picture)}
     size["AP"] = round(float(accumulate(matches, np.ones((1, len(matches.truths)), int))["AP"][0]), 2)

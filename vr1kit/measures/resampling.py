@@ -10,6 +10,7 @@ AR10 only the first detections of a category in a picture count. A number whose 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from vr1kit.measures.intervals import (
 )  # fmt: skip
 
 RESAMPLES = 1000
+THREADS = 2  # always two, that the sums do not depend on the machine
 PARTS = {
     "all": (0, 100),
     "small": (1, 100),
@@ -70,7 +72,14 @@ def resample_numbers(
 
     categories: `accumulate_categories` of the part "all", where it is known already.
     """
-    drawn = mean_over_categories(*categories) if categories else accumulate(parts["all"], weights)
+    with ThreadPoolExecutor(THREADS) as pool:
+        halves = list(pool.map(lambda some: _resample(parts, some, categories is None), np.array_split(weights, THREADS)))
+    drawn = {name: np.concatenate([half[name] for half in halves]) for name in halves[0]}
+    return mean_over_categories(*categories) | drawn if categories else drawn
+
+
+def _resample(parts: Mapping[str, Matches], weights: np.ndarray, whole: bool) -> dict[str, np.ndarray]:
+    drawn = accumulate(parts["all"], weights) if whole else {}
     drawn |= {name: accumulate(parts[part], weights)["AP"] for name, part in PRECISIONS.items() if part in parts}
     return drawn | {name: accumulate_recall(parts[part], weights) for name, part in RECALLS.items() if part in parts}
 
