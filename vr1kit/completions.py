@@ -60,6 +60,7 @@ from vr1kit.parsing.detections import (
     ParsedCompletion,
     Span,
     content_fault,
+    content_holds,
     stack_boxes,
 )  # fmt: skip
 from vr1kit.parsing.findings import Findings
@@ -121,11 +122,7 @@ def _decode(payload: str) -> Any:
 def _judge_content(
     text: str, size: tuple[float, float], boxes: Sequence[Sequence[float]], labels: tuple[str, ...]
 ) -> ParsedCompletion:
-    width, height = size
-    for x1, y1, x2, y2 in boxes:
-        if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
-            break
-    else:
+    if content_holds(boxes, size):
         return ParsedCompletion(text, size, stack_boxes(boxes), labels, (), find_spans)
     faults = [content_fault(box, size) for box in boxes]
     good = [index for index, fault in enumerate(faults) if fault is None]

@@ -126,14 +126,12 @@ def list_ablations(profile: str, base: str = "mixed") -> list[Job]:
 def list_long_ablations(profile: str, base: str = "mixed") -> list[Job]:
     """Those that the profile wants at the main study's length, its `vision_r1` first, which they are compared with."""
     p = get_profile(profile)
-    names = (None, *p.long_ablations) if p.long_ablations else ()
-    return [
+    long = [
         Job(base, seed, "vision_r1", replace(p.grpo[base, "completion"], **ABLATIONS[name][1]), f"long-{name}")
-        if name
-        else Job(base, seed, "vision_r1")
-        for name in names
+        for name in p.long_ablations
         for seed in p.seeds
     ]
+    return [*(Job(base, seed, "vision_r1") for seed in p.seeds), *long] if long else []
 
 
 #: The schedules that a weak base is taught with: the paper's beginner throughout, and our easier stage for the first half.

@@ -114,9 +114,8 @@ examples:
   vr1kit compare runs/odinw_before runs/odinw_after     folders of folders: set by set, and their mean
 
 Prints differences with paired 95 % intervals and errors before and after; writes a page with the
-pictures whose answers changed most (of several sets, a page that leads to theirs), and opens it where
-there is a screen. Results of different
-data or protocols are refused.""")  # fmt: skip
+pictures whose answers changed most (of several sets, a page that leads to theirs), and opens it
+where there is a screen. Results of different data or protocols are refused.""")  # fmt: skip
     parser.add_argument("before", metavar="RUN", help="a folder that `vr1kit evaluate` made")
     parser.add_argument("after", metavar="RUN", help="another")
     parser.add_argument("--out", metavar="FILE", help="the page (AFTER/compared_with_BEFORE.html)")
@@ -137,21 +136,16 @@ def run_compare(arguments: argparse.Namespace) -> int:
     )
 
     sets = read_sets(arguments.before), read_sets(arguments.after)
+    path = Path(arguments.out or Path(arguments.after) / f"compared_with_{Path(arguments.before).resolve().name}.html")
     if all(sets):
         print(f"{arguments.before} -> {arguments.after}, AP of {len(sets[0])} sets, paired 95 % intervals")
         rows = compare_sets(*sets, arguments.resamples)
         print("\n".join(describe_rows(rows)))
-        path = (
-            Path(arguments.out)
-            if arguments.out
-            else Path(arguments.after) / f"compared_with_{Path(arguments.before).resolve().name}.html"
-        )
         write_set_comparison(*sets, rows, path, arguments.resamples)
         print(f"set by set, with pictures, in {path}")
     else:
         before, after = read_evaluation(arguments.before), read_evaluation(arguments.after)
         compared = compare(before, after, arguments.resamples)
-        path = Path(arguments.out) if arguments.out else after.run.path / f"compared_with_{before.run.name}.html"
         write_comparison(compared, path)
         print("\n".join([*describe_comparison(compared), f"pictures in {path}"]))
     if sys.stdout.isatty() and not arguments.no_open:

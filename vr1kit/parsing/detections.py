@@ -108,6 +108,15 @@ def stack_boxes(boxes: Sequence[Sequence[float]]) -> Boxes:
     return np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes)).reshape(-1, 4)  # (P, 4)
 
 
+def content_holds(boxes: Sequence[Sequence[float]], size: tuple[float, float]) -> bool:
+    """Whether none of many boxes has a `content_fault`."""
+    width, height = size
+    for x1, y1, x2, y2 in boxes:
+        if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
+            return False
+    return True
+
+
 def content_fault(box: list[float], size: tuple[float, float]) -> str | None:
     x1, y1, x2, y2 = box
     if not all(abs(number) <= sys.float_info.max for number in box):  # isfinite, but for integers of any length too

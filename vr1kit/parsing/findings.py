@@ -12,6 +12,7 @@ from vr1kit.parsing.detections import (
     ParsedCompletion,
     Spans,
     content_fault,
+    content_holds,
     stack_boxes,
 )
 
@@ -62,10 +63,8 @@ class Findings:
 
     def keep_all(self, items: Sequence[Detection]) -> bool:
         """Add detections, if the content of each holds."""
-        width, height = self.size
-        for x1, y1, x2, y2 in [item.bbox_2d for item in items]:
-            if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
-                return False
+        if not content_holds([item.bbox_2d for item in items], self.size):
+            return False
         self.found += items
         self.kept += len(items)
         return True

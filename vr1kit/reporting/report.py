@@ -197,9 +197,7 @@ def _main(m: Material) -> str:
 
 def _pictures(m: Material) -> str:
     shown = m.show_figures("pictures", "No pictures before and after: run notebook 05_figures.")
-    files = sorted(
-        (m.run.path / "gallery").glob("*/gallery.json"), key=lambda path: (not path.parent.name.startswith("mixed"), path)
-    )
+    files = sorted((m.run.path / "gallery").glob("*/gallery.json"), key=lambda path: (_place_of(path.parent.name), path))
     for k, path in enumerate(files):
         rows = read_json(path)
         last = next((p for p in ("vision_r1_object", "vision_r1", "sft") if rows and p in rows[0]["answers"]), None)
@@ -207,6 +205,11 @@ def _pictures(m: Material) -> str:
             inner = gallery.draw_cards([_to_card(row, "base", last) for row in rows], ("base", policy_name(last)), f"g{k}-")
             shown += f"<details><summary>{text(path.parent.name)}: {len(rows)} pictures to sort</summary>{inner}</details>\n"
     return shown
+
+
+def _place_of(name: str) -> int:
+    """Of a base policy, or what is named after it, in the order of the tables."""
+    return next((place for place, base in enumerate(PAPER_MODELS) if name.startswith(base)), len(PAPER_MODELS))
 
 
 def _to_card(row: Row, before: str, after: str) -> gallery.Card:
