@@ -359,7 +359,7 @@ class Scan:
 
 def _find_spans(picked: int | None, text: str, size: tuple[float, float]) -> tuple[ItemSpans, ...]:
     """The places of what `shortcuts` found, by reading it once more, token by token; from `picked` on, items picked out of junk."""
-    spans = Scan(text, size, read_torn_string, until=picked).run().spans
+    spans = list(Scan(text, size, read_torn_string, until=picked).run().spans)
     for start, end in [] if picked is None else find_template(text, picked):
-        spans += tuple([item.shift(start) for item in Scan(text[start:end], size, read_torn_string).run().spans])
-    return spans
+        spans += [item.shift(start) for item in Scan(text[start:end], size, read_torn_string).run().spans]
+    return tuple(spans)
