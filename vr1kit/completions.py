@@ -24,10 +24,10 @@ item, not all that follow.
 
 Reason codes, in `REASONS`: first those of the answer, each once, then one per dropped item, in order of the text.
 An item with several faults gets the first that applies, in the order of the table. No text raises an exception or
-takes more than linear time, and none is bad enough to take much of it (`vr1kit.parsing.scan`): neither length nor the digits of a number are
-limited. Two limits are ours, and no answer worth reading meets them: JSON nested deeper than the decoders follow, about 1,000
-levels, is read as torn; and torn text beyond `scan.MOST_TOKENS` is junk out of which only items written as in the template are
-picked.
+takes more than linear time; nearly none takes longer than a millisecond or 50 ms for a megabyte, whichever is more
+(`benchmarks/fuzz.py`). Neither length nor the digits of a number are limited. Two limits are ours: JSON nested deeper than the
+decoders follow, about 1,000 levels, is read as torn; and of a text torn in more places than `scan.most_tokens` allows, some forty
+items in a usual answer, the rest is not read by token: items that are whole are still found, the others are "unread".
 
 Deviations from the released code (it gives format 1.0 to anything that is JSON, see its row in brackets):
 1. `{}`, `5`, `[1, 2]`, items without a box, and strings as coordinates are template errors (7).
@@ -40,6 +40,7 @@ Deviations from the released code (it gives format 1.0 to anything that is JSON,
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -103,6 +104,7 @@ def _refuse_constant(name: str) -> None:
     raise json.JSONDecodeError("not JSON", name, 0)  # NaN and Infinity, which Python's decoder would let through
 
 
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _QUICK_DECODER = msgspec.json.Decoder()
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=float)  # float: digits without limit
 
@@ -114,7 +116,7 @@ def _decode(payload: str) -> Any:
     except (msgspec.ValidationError, UnicodeEncodeError):
         return _DECODER.decode(payload)
     except msgspec.DecodeError:
-        if "\\u" not in payload:
+        if not _SURROGATE.search(payload):
             raise
         return _DECODER.decode(payload)
 

@@ -92,20 +92,27 @@ class Findings:
         key = BOX_KEYS[0] if BOX_KEYS[0] in item else next(key for key in BOX_KEYS if key in item)
         self.keep(key, item[key], item["label"])
 
-    def add_flat(self, item: dict | Detection) -> bool:
-        """Add an object of a run, if it holds no object that matters."""
-        if type(item) is Detection:
-            self.keep(BOX_KEYS[0], item.bbox_2d, item.label)
-            return True
-        fault = find_fault(item)
-        if fault is None:
-            self.add_detection(item)
-            return True
-        inner = [value for value in item.values() if type(value) is dict]
-        if inner and (_FIELDS.isdisjoint(item) or not all(_FIELDS.isdisjoint(value) for value in inner)):
-            return False
-        self.found.append(fault)
-        return True
+    def add_items(self, items: Sequence[Detection | dict | None], start: int) -> int:
+        """Add objects of a run from `start` on, up to one that its tokens must be read for. Returns where that is."""
+        width, height = self.size
+        for index in range(start, len(items)):
+            item = items[index]
+            if type(item) is Detection:
+                x1, y1, x2, y2 = item.bbox_2d
+                if 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height:
+                    self.found.append(item)
+                    self.kept += 1
+                else:
+                    self.found.append(content_fault(item.bbox_2d, self.size))
+            elif item is None:
+                return index
+            elif (fault := find_fault(item)) is None:
+                self.add_detection(item)
+            elif any(type(value) is dict for value in item.values()) and _may_hold_detections(item):
+                return index
+            else:
+                self.found.append(fault)
+        return len(items)
 
     def to_outcome(self, text: str, spans: Spans) -> ParsedCompletion:
         kept = [entry for entry in self.found if type(entry) is not str]
@@ -118,14 +125,19 @@ class Findings:
 
 def find_fault(item: dict) -> str | None:
     """Why a decoded object is not a detection of the template, or None."""
-    box = item.get(BOX_KEYS[0], _MISSING)
+    box, label = item.get(BOX_KEYS[0], _MISSING), item.get("label", _MISSING)
     if box is _MISSING:
         box = next((item[key] for key in BOX_KEYS if key in item), _MISSING)
     if box is _MISSING:
         return "no_box"
-    label = item.get("label", _MISSING)
     if type(label) is not str:
         return "no_label" if label is _MISSING else "label_not_string"
     if type(box) is not list or len(box) != 4:
         return "box_length"
     return None if _NUMBERS.issuperset(map(type, box)) else "box_type"
+
+
+def _may_hold_detections(item: dict) -> bool:
+    """Whether an object that is no detection itself could be a wrapper of some."""
+    inner = [value for value in item.values() if type(value) is dict]
+    return _FIELDS.isdisjoint(item) or not all(_FIELDS.isdisjoint(value) for value in inner)

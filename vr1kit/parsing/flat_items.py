@@ -1,52 +1,73 @@
 """Flat items: read many objects at once out of text that is not JSON as a whole (see `completions`).
 
 A run is flat objects in a row, whatever words and commas stand between them; flat is what holds no object, or only such that hold
-none. They are decoded as JSON, if need be after small repairs: no comma before "}", double quotes for single ones, quotes around
-keys. What the decoder then accepts means the same as reading it token by token (`scan`) would: no string here holds a brace, and a
-repair within a string leaves no JSON behind.
+none. Small repairs are made to the whole run: no comma before "}", double quotes for single ones, quotes around keys. Objects that
+are then JSON by the grammar below are decoded all at once, and mean what reading them token by token (`scan`) would find: no
+string here holds a brace, and a repair within a string leaves no JSON behind. The grammar takes less than JSON has (no long
+numbers, no lists in lists in lists), so that decoding what it took cannot fail; what it leaves is read by token.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
 
 import msgspec
 
-from vr1kit.parsing.detections import STRICT, Detection, Span
+from vr1kit.parsing.detections import STRICT, Detection
 
-_INNER = r"""[^{}"]*+(?:"(?:[^"\\{}\n]|\\.)*+"[^{}"]*+)*+"""
+_WS = r"[ \t\n\r]*+"
+_INNER = r"""[^{}"]*+(?:"[^"\\{}\n]*+(?:\\.[^"\\{}\n]*+)*+"[^{}"]*+)*+"""
 _FLAT = rf"""\{{{_INNER}(?:(?:(?<=:)|(?<=: ))\{{{_INNER}\}}{_INNER})*+\}}"""
+_BRACED = r"\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}"  # finds the end of what is known to be flat, whatever quotes are in it
 FLAT = re.compile(_FLAT)
 RUN = re.compile(rf"""{_FLAT}(?:[^{{}}\[\]"':]*+{_FLAT})*+""")
 _BETWEEN = re.compile(r"""\}([^{}\[\]"':]*)\{""")
 _WORD = re.compile(r"[^, \t\n\r]+")
 _VALUE = re.compile(r"(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null)\Z")  # an item, if a bad one
 _LONG = 2_000  # ours: characters from which a run is worth trying as a whole
-_CHUNK = 8  # ours: items decoded at once; where one is bad, each by itself
 
-_DECODER = msgspec.json.Decoder()  # takes less than Python's: no 1e999, no lone surrogate
-_TRAILING = re.compile(r",(?=[ \t\n\r]*\})")
-_BARE_KEY = re.compile(r"([{,][ \t\n\r]*)(?!(?:true|false|null)\b)([^\W\d]\w*)(?=[ \t\n\r]*:)")
+_TRAILING = re.compile(rf",(?={_WS}\}})")
+_BARE_KEY = re.compile(rf"([{{,]{_WS})(?!(?:true|false|null)\b)([A-Za-z_][A-Za-z0-9_]*+)(?={_WS}:)")
 
-_WS = r"[ \t\n\r]*+"
-_NUMBER = rf"{_WS}-?(?:0|[1-9][0-9]{{0,8}})(?:\.[0-9]{{1,18}})?{_WS}"
-_BOX = rf'"(?:bbox_2d|bbox|box)"{_WS}:{_WS}\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]'
-_LABEL = rf'"label"{_WS}:{_WS}"[^"\\{{}}\x00-\x1f\ud800-\udfff]*+"'
-#: An item exactly as in the template, perhaps without its "}".
-TEMPLATE = re.compile(rf"\{{{_WS}{_BOX}{_WS},{_WS}{_LABEL}{_WS}\}}?")
+# JSON that any decoder takes.
+_STRING = (
+    r'"[^"\\{}\x00-\x1f\ud800-\udfff]*+(?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\{}\x00-\x1f\ud800-\udfff]*+)*+"'
+)
+_NUMBER = r"-?(?:0|[1-9][0-9]{0,17}+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]{1,2})?+"
+_SIMPLE = rf"(?:{_NUMBER}|{_STRING}|true|false|null)"
 
 
-def find_template(text: str, start: int) -> list[Span]:
-    """Where items exactly as in the template stand, from `start` on."""
-    return [item.span() for item in TEMPLATE.finditer(text, start)]
+def _list_of(value: str) -> str:
+    return rf"\[{_WS}(?:{value}{_WS}(?:,{_WS}{value}{_WS})*+)?+\]"
 
 
-def judge_separators(run: str) -> set[str] | None:
-    """The answer reasons for what stands between the objects of a run; None where that could be an item, too."""
+def _object_of(value: str) -> str:
+    member = rf"{_STRING}{_WS}:{_WS}{value}{_WS}"
+    return rf"\{{{_WS}(?:{member}(?:,{_WS}{member})*+)?+\}}"
+
+
+_LISTS = _list_of(rf"(?:{_SIMPLE}|{_list_of(_SIMPLE)})")
+_JSON = _object_of(rf"(?:{_SIMPLE}|{_LISTS}|{_object_of(rf'(?:{_SIMPLE}|{_list_of(_SIMPLE)})')})")
+_BOX = rf'"bbox_2d"{_WS}:{_WS}\[{_WS}{_NUMBER}{_WS}(?:,{_WS}{_NUMBER}{_WS}){{3}}\]{_WS}'
+_LABEL = rf'"label"{_WS}:{_WS}{_STRING}{_WS}'
+_KINDS = re.compile(
+    rf"(\{{{_WS}(?:{_BOX},{_WS}{_LABEL}|{_LABEL},{_WS}{_BOX})\}})|({_JSON})|({_BRACED})"
+)  # strict, other JSON, neither
+_DECODER = msgspec.json.Decoder()
+
+Items = tuple[list[str], list[Detection | dict | None], dict[int, set[str]]]
+"""Flat objects in a row: their texts; themselves decoded, or None where only tokens can say what it is; by index, the answer
+reasons for repairs."""
+
+
+def judge_separators(run: str, in_list: bool) -> set[str] | None:
+    """The answer reasons for what stands between the objects of a run; None where that could be an item of the list, too."""
+    separators = _BETWEEN.findall(run)
+    if not in_list:  # each is an answer of its own
+        around = {"text_around"} if any(map(str.strip, separators)) else set()
+        return around | {"several_lists"} if separators else around
     flaws = set()
-    for separator in set(_BETWEEN.findall(run)):
+    for separator in set(separators):
         words = _WORD.findall(separator)
         if any(_VALUE.match(word) for word in words):
             return None
@@ -59,47 +80,59 @@ def judge_separators(run: str) -> set[str] | None:
 
 def decode_run(run: str, even: bool) -> list[Detection] | None:
     """All items of a run at once, if each is of the strict grammar. `even`: they are parted as in JSON."""
-    if len(run) < _LONG:
-        return None
-    return _try_decoder(STRICT, run if even else _BETWEEN.sub("},{", run))
+    return _try_strict(run if even else _BETWEEN.sub("},{", run)) if len(run) >= _LONG else None
 
 
-def decode_items(items: Sequence[str]) -> Iterator[tuple[dict | Detection | None, set[str], bool]]:
-    """Of each flat object: itself decoded, or None where only its tokens can say what it is; the answer reasons for the repairs;
-    whether it was bad enough to be tried by itself."""
-    for start in range(0, len(items), _CHUNK):
-        chunk = items[start : start + _CHUNK]
-        decoded, flaws = _decode(",".join(chunk), (STRICT, _DECODER))
-        if decoded:
-            yield from ((item, flaws, False) for item in decoded)
-            continue
-        for item in chunk:
-            decoded, flaws = _decode(item, (_DECODER,))
-            yield (decoded[0] if decoded else None), flaws, True
+def decode_items(run: str) -> Items:
+    """Each flat object of a run."""
+    texts, items = _decode(run)
+    repaired: dict[int, set[str]] = {}
+    if None in items:
+        torn = [index for index, item in enumerate(items) if item is None]
+        mended, flaws = _mend([texts[index] for index in torn])
+        for index, item in zip(torn, _decode(mended)[1], strict=True) if flaws else ():
+            if item is not None:
+                items[index] = item
+                repaired[index] = flaws if len(flaws) == 1 else _mend([texts[index]])[1]
+    return texts, items, repaired
 
 
-def _decode(text: str, decoders: Sequence[msgspec.json.Decoder]) -> tuple[list[dict | Detection] | None, set[str]]:
-    for decoder in decoders:
-        if (found := _try_decoder(decoder, text)) is not None:
-            return found, set()
-    mended, flaws = _TRAILING.sub("", text), set()
-    if mended != text:
+def _decode(run: str) -> tuple[list[str], list[Detection | dict | None]]:
+    """The texts of flat objects, and those decoded that are JSON."""
+    kinds = _KINDS.findall(run)
+    strict = iter(_decode_all(STRICT, [strict for strict, _, _ in kinds if strict]))
+    others = iter(_decode_all(_DECODER, [other for _, other, _ in kinds if other]))
+    items = [next(strict) if first else next(others) if second else None for first, second, _ in kinds]
+    return [first or second or third for first, second, third in kinds], items
+
+
+def _decode_all(decoder: msgspec.json.Decoder, items: list[str]) -> list[Detection | dict]:
+    return decoder.decode(f"[{','.join(items)}]") if items else []
+
+
+def _mend(items: list[str]) -> tuple[str, set[str]]:
+    """Flat objects in a row with what can be repaired, and the answer reasons for it."""
+    flaws = set()
+    if "'" in (mended := "".join(items)):
+        requoted = [item.replace("'", '"') if '"' not in item and "\\" not in item else item for item in items]
+        if requoted != items:
+            flaws.add("quotes")
+            mended = "".join(requoted)
+    parts = _TRAILING.split(mended)
+    if len(parts) > 1:
         flaws.add("punctuation")
-    if "'" in mended and '"' not in mended and "\\" not in mended:
-        mended = mended.replace("'", '"')
-        flaws.add("quotes")
+        mended = "".join(parts)
     parts = _BARE_KEY.split(mended)  # text, what stands before a key, the key, text, ...; substituting takes four times as long
     if len(parts) > 1:
+        flaws.add("quotes")
         parts[2::3] = [f'"{key}"' for key in parts[2::3]]
         mended = "".join(parts)
-        flaws.add("quotes")
-    found = _try_decoder(_DECODER, mended) if flaws else None
-    return (None, set()) if found is None else (found, flaws)
+    return mended, flaws
 
 
-def _try_decoder(decoder: msgspec.json.Decoder, items: str) -> list[Any] | None:
-    """None where the text is not what the decoder takes: then another way to read it is tried."""
+def _try_strict(items: str) -> list[Detection] | None:
+    """None where one is not of the strict grammar: then another way to read them is tried."""
     try:
-        return decoder.decode(f"[{items}]")
+        return STRICT.decode(f"[{items}]")
     except (ValueError, RecursionError):
         return None

@@ -35,23 +35,27 @@ class Object:
     key: str = ""
     fields: dict[str, Label | Numbers | None] = field(default_factory=dict)  # of label and BOX_KEYS; None: other type
 
+    def box_key(self) -> str:
+        """The key whose box counts; "" without one."""
+        for key in BOX_KEYS:
+            if key in self.fields:
+                return key
+        return ""
+
     def find_fault(self, cut: bool = False) -> str | None:
         """Why it is not a detection of the template, or None."""
-        if not self.fields:
+        box, label = self.fields.get(self.box_key(), _MISSING), self.fields.get("label", _MISSING)
+        if box is _MISSING and label is _MISSING:
             return "incomplete" if cut else "no_box"
-        numbers = next((self.fields[key] for key in BOX_KEYS if key in self.fields), _MISSING)
-        label = self.fields.get("label", _MISSING)
-        torn = any(isinstance(part, (Numbers, Label)) and not part.closed for part in (numbers, label))
-        if torn or (cut and _MISSING in (numbers, label)):
+        torn = (isinstance(box, Numbers) and not box.closed) or (isinstance(label, Label) and not label.closed)
+        if torn or (cut and (box is _MISSING or label is _MISSING)):
             return "incomplete"
-        if numbers is _MISSING:
+        if box is _MISSING:
             return "no_box"
         if label is _MISSING:
             return "no_label"
         if label is None:
             return "label_not_string"
-        if numbers is None or len(numbers.values) != 4:
+        if box is None or len(box.values) != 4:
             return "box_length"
-        if None in numbers.values:
-            return "box_type"
-        return None
+        return "box_type" if None in box.values else None

@@ -1,8 +1,8 @@
 """Recovery: read any text as an answer, token by token, with offsets; in linear time, without exceptions (see `completions`).
 
 Three speeds. Whole flat objects where an item may stand are read by the decoder, many at once (`flat_items`); what is torn is
-read token by token; and a text that needs more tokens than `MOST_TOKENS` allows is junk from there on, out of which only items
-written exactly as the template has them are picked.
+read token by token, whole labels and boxes for one (`fields`); and of a text that needs more tokens than `most_tokens` allows only
+what was decoded already is kept, and items as in the template are picked out of the rest.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from collections.abc import Callable
 from functools import partial
 
 from vr1kit.parsing.detections import BOX_KEYS, FENCE_CLOSE, FENCE_OPEN, WHITESPACE, ItemSpans, ParsedCompletion, Span
+from vr1kit.parsing.fields import Field, read_field
 from vr1kit.parsing.findings import Findings
-from vr1kit.parsing.flat_items import FLAT, RUN, decode_items, decode_run, find_template, judge_separators
+from vr1kit.parsing.flat_items import FLAT, RUN, decode_items, decode_run, judge_separators
 from vr1kit.parsing.frames import Label, Numbers, Object
+from vr1kit.parsing.picks import Rest, decode_picks
 from vr1kit.parsing.strings import String, read_json_string, read_torn_string
 
-MOST_TOKENS = 800  # ours: forty torn items; and one more for every 80 characters
+MOST_TOKENS = 750  # ours: some forty torn items
 _ATTEMPT = 3  # tokens that trying a flat object counts for
 
 _OPENER = re.compile(r"[\[{]")
@@ -31,6 +33,11 @@ _NOT_FINITE = {"nan", "inf", "infinity"}  # as Python, JavaScript and printf wri
 _OPEN, _COMMA, _KEY, _COLON, _VALUE = range(5)
 
 _LIST = "list"  # an open list; one shared mark, since nothing needs to be known about it
+
+
+def most_tokens(length: int) -> int:
+    """What 50 ms for a megabyte, and a millisecond for any text, leave for tokens once all else has been done; a token takes about 1 us."""
+    return max(MOST_TOKENS - length // 33, length // 100)
 
 
 class Scan:
@@ -50,18 +57,19 @@ class Scan:
     ) -> None:
         self.text, self.size, self.read_string, self.shortcuts = text, size, read_string, shortcuts
         self.until = len(text) if until is None else until
-        self.left = MOST_TOKENS + len(text) // 80 if shortcuts else math.inf
+        self.left = most_tokens(len(text)) if shortcuts else math.inf
         self.torn_until = self.singly_until = 0  # no object that begins before is tried as flat, or as a run
         self.stack: list[Object | Numbers | str] = []
         self.open_objects = self.open_lists = 0
         self.last = _VALUE
         self.end = 0  # of the last token
+        self.rest: Rest | None = None  # where reading stopped before the end
         self.string = ""  # the last token's value if it was a string, should it turn out to be a key
         self.findings = Findings(size)
         self.flaws = self.findings.flaws
 
     def run(self) -> ParsedCompletion:
-        text, before, roots, picked = self.text, None, 0, None
+        text, before, roots = self.text, None, 0
         while True:
             opener = _OPENER.search(text, self.end, self.until)
             gap = text[self.end : opener.start() if opener else self.until].strip(WHITESPACE)
@@ -76,10 +84,7 @@ class Scan:
             roots += 1
             self._scan(0)
             if self.stack or self.left < 0:
-                self._close_at_end()
-                if self.left < 0:
-                    picked = self.end
-                    self._pick_items()
+                self._pick_items() if self.left < 0 else self._close_at_end()
                 after = FENCE_CLOSE if before == FENCE_OPEN else ""  # "unclosed" says already that the end is missing
                 break
         if roots == 0:
@@ -90,7 +95,7 @@ class Scan:
                 self.flaws.add("several_lists")
             if (before, after) not in (("", ""), (FENCE_OPEN, FENCE_CLOSE)):
                 self.flaws.add("text_around")
-        return self.findings.to_outcome(text, partial(_find_spans, picked) if self.shortcuts else tuple(self.findings.spans))
+        return self.findings.to_outcome(text, partial(_find_spans, self.rest) if self.shortcuts else tuple(self.findings.spans))
 
     def _scan(self, depth: int) -> None:
         """Read from the opener at `end` to where no more than `depth` openers are open again, or no more may be read."""
@@ -101,20 +106,24 @@ class Scan:
             if self.left < 0:
                 return
             match text[start]:
+                case ",":
+                    self._comma()
                 case "{" if self.shortcuts and start >= self.torn_until and self._read_run(start):
                     end = self.end
                 case "{":
+                    self.left -= 1  # it has to be closed, too
                     self._open_object(start)
-                case "[":
-                    self._open_lists(end - start)
                 case "}":
                     self._close_object(end)
+                case "[":
+                    self._open_lists(end - start)
                 case "]":
                     self._close_list()
-                case ",":
-                    self._comma()
                 case ":":
                     self._colon()
+                case _ if self.shortcuts and self._key_due() and (field := read_field(text, start, self.last == _VALUE)):
+                    self.left -= 1  # it does the work of several
+                    string, end = self._field(field)
                 case '"' | "'":
                     string, end, closed, proper = self.read_string(text, start)
                     self._string(string, (start, end), closed, proper)
@@ -130,8 +139,8 @@ class Scan:
             return False
         self.left -= _ATTEMPT
         flaws, match = None, None
-        if self.stack and start >= self.singly_until and (match := RUN.match(self.text, start)):
-            flaws = judge_separators(match[0])
+        if start >= self.singly_until and (match := RUN.match(self.text, start)):
+            flaws = judge_separators(match[0], in_list=bool(self.stack))
             self.singly_until = match.end()
         if flaws is None:
             match, flaws = FLAT.match(self.text, start), set()
@@ -145,29 +154,39 @@ class Scan:
         if (whole := decode_run(match[0], even=not flaws)) and self.findings.keep_all(whole):
             self.end, self.last = match.end(), _VALUE
             return True
-        items, torn_end = FLAT.findall(match[0]), start
-        for index, (item, repairs, alone) in enumerate(decode_items(items)):
-            self.left -= alone
-            self.flaws |= repairs
-            if item is None or not self.findings.add_flat(item):
-                self.end = self.text.index(items[index], torn_end)  # one like it before would be torn, too
-                self.torn_until = torn_end = self.end + len(items[index])
-                self.last = _COMMA
-                self._scan(len(self.stack))
-                if self.left < 0 or self.end != torn_end:
-                    self.left -= len(items) - index  # the rest will be read once more
-                    return True
-        self.end, self.last = match.end(), _VALUE
+        texts, items, repaired = decode_items(match[0])
+        self.left -= len(repaired)
+        at, torn_end = 0, start
+        while (at := self.findings.add_items(items, at)) < len(items):
+            self.end = self.text.index(texts[at], torn_end)  # one like it before would be torn, too
+            self.torn_until = torn_end = self.end + len(texts[at])
+            self.last = _COMMA
+            self._scan(len(self.stack))
+            at += 1
+            if self.left < 0 or self.end != torn_end:
+                self.left -= len(items) - at  # the rest will be read once more
+                break
+        else:
+            self.end, self.last = match.end(), _VALUE
+        self.flaws.update(*(flaws for index, flaws in repaired.items() if index < at))
+        if self.left < 0 and self.rest is None and self.end <= torn_end:
+            self.rest = Rest(self.end, torn_end, match.end(), texts[at:], items[at:])
         return True
 
     def _pick_items(self) -> None:
-        """What is left once too many tokens were read: items exactly as in the template, out of junk."""
-        self.flaws.add("junk")
-        items = [self.text[start:end].removesuffix("}") + "}" for start, end in find_template(self.text, self.end)]
-        whole = decode_run(",".join(items), even=True)
-        if not (whole and self.findings.keep_all(whole)):
-            for item, _, _ in decode_items(items):
-                self.findings.add_flat(item)
+        """Once too many tokens were read: of the rest, what was decoded already and items as in the template."""
+        unclosed = "unclosed" in self.flaws
+        self.rest = self.rest or Rest(self.end, self.end, self.end)
+        self._close_at_end()
+        if not unclosed:
+            self.flaws.discard("unclosed")  # what would close it was not read
+        picks = decode_picks(self.text, self.rest.end)
+        unread = self.rest.items.count(None) + (self.text.count("{", self.rest.end) > len(picks))
+        self.findings.found += ["unread"] * (unread or not self.flaws)
+        at = -1
+        while at < len(self.rest.items):
+            at = self.findings.add_items(self.rest.items, at + 1)
+        self.findings.add_items(picks, 0)
 
     def _open_object(self, start: int) -> None:
         in_numbers = self.read_string is read_json_string and self.stack and isinstance(self.stack[-1], Numbers)
@@ -278,13 +297,26 @@ class Scan:
         fault = item.find_fault(cut)
         self.findings.end_object(item.mark, fault, bool(item.fields))
         if fault is None:
-            key = next(key for key in BOX_KEYS if key in item.fields)
+            key = item.box_key()
             numbers, label = item.fields[key], item.fields["label"]
             spans = None if self.shortcuts else ItemSpans((item.start, end), label.span, tuple(numbers.spans))
             self.findings.keep(key, numbers.values, label.value, spans)
 
     def _value_due(self) -> bool:
         return isinstance(self.stack[-1], Object) and self.last in (_KEY, _COLON)
+
+    def _key_due(self) -> bool:
+        return isinstance(self.stack[-1], Object) and self.last not in (_KEY, _COLON)
+
+    def _field(self, field: Field) -> tuple[str, int]:
+        """Take a whole label or box. Returns its last string, which a colon would make a key, and its end."""
+        key, value, end, flaws = field
+        self.flaws |= flaws
+        top = self.stack[-1]
+        top.key = key
+        top.fields[key] = value
+        self.last = _VALUE
+        return value.value if key == "label" else "", end
 
     def _set_field(self, value: Label | Numbers | None) -> None:
         top = self.stack[-1]
@@ -357,9 +389,9 @@ class Scan:
         self.last = _VALUE
 
 
-def _find_spans(picked: int | None, text: str, size: tuple[float, float]) -> tuple[ItemSpans, ...]:
-    """The places of what `shortcuts` found, by reading it once more, token by token; from `picked` on, items picked out of junk."""
-    spans = list(Scan(text, size, read_torn_string, until=picked).run().spans)
-    for start, end in [] if picked is None else find_template(text, picked):
+def _find_spans(rest: Rest | None, text: str, size: tuple[float, float]) -> tuple[ItemSpans, ...]:
+    """The places of what `shortcuts` found, by reading it once more, token by token, and each item of `rest` by itself."""
+    spans = list(Scan(text, size, read_torn_string, until=rest and rest.stop).run().spans)
+    for start, end in rest.find_places(text) if rest else ():
         spans += [item.shift(start) for item in Scan(text[start:end], size, read_torn_string).run().spans]
     return tuple(spans)
