@@ -104,7 +104,7 @@ def _refuse_constant(name: str) -> None:
     raise json.JSONDecodeError("not JSON", name, 0)  # NaN and Infinity, which Python's decoder would let through
 
 
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATES = re.compile(r"\\u[dD](?:[89abAB]..\\u[dD][c-fC-F]|([89a-fA-F]))")  # pairs; ones without a partner are group 1
 _QUICK_DECODER = msgspec.json.Decoder()
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=float)  # float: digits without limit
 
@@ -116,7 +116,7 @@ def _decode(payload: str) -> Any:
     except (msgspec.ValidationError, UnicodeEncodeError):
         return _DECODER.decode(payload)
     except msgspec.DecodeError:
-        if not _SURROGATE.search(payload):
+        if not any(_SURROGATES.findall(payload)):
             raise
         return _DECODER.decode(payload)
 

@@ -16,7 +16,7 @@ import msgspec
 from vr1kit.parsing.detections import STRICT, Detection
 
 _WS = r"[ \t\n\r]*+"
-_INNER = r"""[^{}"]*+(?:"[^"\\{}\n]*+(?:\\.[^"\\{}\n]*+)*+"[^{}"]*+)*+"""
+_INNER = r"""[^{}"]*+(?:"[^"\\{}\n]*+(?:\\[^{}\n][^"\\{}\n]*+)*+"[^{}"]*+)*+"""
 _FLAT = rf"""\{{{_INNER}(?:(?:(?<=:)|(?<=: ))\{{{_INNER}\}}{_INNER})*+\}}"""
 _BRACED = r"\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}"  # finds the end of what is known to be flat, whatever quotes are in it
 FLAT = re.compile(_FLAT)

@@ -37,7 +37,7 @@ _LIST = "list"  # an open list; one shared mark, since nothing needs to be known
 
 def most_tokens(length: int) -> int:
     """What 50 ms for a megabyte, and a millisecond for any text, leave for tokens once all else has been done; a token takes about 1 us."""
-    return max(MOST_TOKENS - length // 33, length // 100)
+    return max(MOST_TOKENS - length // 25, length // 250)
 
 
 class Scan:
@@ -159,6 +159,9 @@ class Scan:
         at, torn_end = 0, start
         while (at := self.findings.add_items(items, at)) < len(items):
             self.end = self.text.index(texts[at], torn_end)  # one like it before would be torn, too
+            if self.left <= 0:
+                self.left, torn_end, items[at] = -1, self.end, None
+                break
             self.torn_until = torn_end = self.end + len(texts[at])
             self.last = _COMMA
             self._scan(len(self.stack))
