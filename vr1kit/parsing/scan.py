@@ -20,7 +20,7 @@ from vr1kit.parsing.frames import Label, Numbers, Object
 from vr1kit.parsing.picks import Rest, decode_picks
 from vr1kit.parsing.strings import String, read_json_string, read_torn_string
 
-MOST_TOKENS = 750  # ours: some forty torn items
+MOST_TOKENS = 750  # ours: some thirty torn items, more where their labels and boxes are whole
 _ATTEMPT = 3  # tokens that trying a flat object counts for
 
 _OPENER = re.compile(r"[\[{]")
