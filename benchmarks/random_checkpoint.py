@@ -21,7 +21,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from vr1kit.families import FAMILIES
 from vr1kit.scale.shapes import SHAPES, Shape, build_config
-from vr1kit.toy.tiny import CHAT_TEMPLATE, build_image_processor, build_model
+from vr1kit.toy.tiny import CHAT_TEMPLATE, SIZES, build_image_processor, build_model
 from vr1kit.toy.tiny import build_tokenizer as build_words
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
@@ -58,7 +58,7 @@ def write_checkpoint(
     if shape == "tiny-gpu":
         torch.manual_seed(seed)
         tokenizer, images = build_words(), build_image_processor()
-        build_model(tokenizer, 512, 6, 512, 8).to(dtype).save_pretrained(folder)
+        build_model(tokenizer, *SIZES[shape]).to(dtype).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         images.save_pretrained(folder)
         return folder

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from vr1kit.models import load_policy
 from vr1kit.toy import pretrain
 from vr1kit.toy.instruction import draw_pictures
 from vr1kit.toy.pretrain import build_head, coordinate_miss, list_coordinate_ids, make_base_policies, plan_stages, train_stage
@@ -63,3 +64,19 @@ def test_the_command_makes_both_policies_and_its_log(tmp_path, processes, monkey
     assert all((tmp_path / name / "model.safetensors").stat().st_size < 10e6 for name in ("converged", "mixed"))
     make_base_policies(tmp_path, 16, 2, 2, 2, processes=processes)  # all stages are there: nothing is trained again
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_folder_of_another_size_and_processes_that_share_a_gpu_are_refused(tmp_path):
+    make_base_policies(tmp_path, 16, 1, 1, 1, processes=1, batch=2)
+    with pytest.raises(ValueError, match="width 128, size 'tiny-gpu' has 512"):
+        make_base_policies(tmp_path, 16, 1, 1, 1, processes=1, size="tiny-gpu")
+    with pytest.raises(ValueError, match="processes must be 1 on cuda, got 2"):
+        make_base_policies(tmp_path / "other", 16, 1, 1, 1, device="cuda")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.slow
+def test_the_larger_size_is_made_the_same_way(tmp_path):
+    make_base_policies(tmp_path, 16, 1, 1, 1, processes=1, batch=2, size="tiny-gpu")
+    policy = load_policy(tmp_path / "mixed")
+    assert sum(p.numel() for p in policy.model.parameters()) > 50e6

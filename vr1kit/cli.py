@@ -178,12 +178,15 @@ def run_publish(arguments: argparse.Namespace) -> int:
 def add_pretrain(subcommands: Any) -> None:
     parser = add_subcommand(subcommands, "pretrain", run_pretrain, "make the two base policies again, from drawn pictures alone", """\
 example:
-  vr1kit pretrain --out runs/base          # about 90 minutes on two cores; a cut-off stage goes on""")  # fmt: skip
+  vr1kit pretrain --out runs/base          # about 90 minutes on two cores; a cut-off stage goes on
+  vr1kit pretrain --out runs/base-gpu --size tiny-gpu --device cuda --processes 1 --batch 64        # 50 M parameters, on a GPU""")  # fmt: skip
     parser.add_argument("--out", default="runs/base", metavar="FOLDER", help="where stages, log and policies go")
     for field, (value, what) in PRETRAIN_SIZES.items():
         parser.add_argument(
             "--" + field.replace("_", "-"), type=int, default=value, metavar="N", help=f"{what} (default: {value})"
         )
+    parser.add_argument("--size", default="tiny", choices=("tiny", "tiny-gpu"), help="2 or 50 million parameters (default: tiny)")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda or another of torch's (default: cpu)")
 
 
 def add_readme(subcommands: Any) -> None:
@@ -261,7 +264,8 @@ PRETRAIN_SIZES = {
     "clean_steps": (5000, "steps on clean answers"),
     "mixed_steps": (600, "steps on answers of mixed quality"),
     "seed": (0, "seed"),
-    "processes": (2, "processes of one thread each"),
+    "processes": (2, "processes of one thread each; 1 on a GPU"),
+    "batch": (32, "pictures of each process in a step"),
 }
 
 
@@ -270,7 +274,8 @@ def run_pretrain(arguments: argparse.Namespace) -> int:
 
     from vr1kit.toy.pretrain import make_base_policies
 
-    make_base_policies(Path(arguments.out), **{name: getattr(arguments, name) for name in PRETRAIN_SIZES})
+    chosen = {name: getattr(arguments, name) for name in (*PRETRAIN_SIZES, "size", "device")}
+    make_base_policies(Path(arguments.out), **chosen)
     return 0
 
 

@@ -7,6 +7,7 @@
    nevertheless a hurried one.
 
     vr1kit pretrain --out runs/base          # about an hour and a half on two cores
+    vr1kit pretrain --out runs/base-gpu --size tiny-gpu --device cuda --processes 1 --batch 64      # 50 M parameters; not tried yet
 
 What makes it fast (each measured on two cores, pictures per second): two processes of one thread each that average their
 gradients, against one process of two threads; bfloat16 with attention left in float32, since the CPU's bfloat16 attention is
@@ -34,7 +35,7 @@ from transformers import AttentionInterface, Qwen2_5_VLForConditionalGeneration
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from vr1kit.toy.instruction import GRID, LABELS, Pictures, draw_pictures, flip, to_patches, token_targets, write_batches
-from vr1kit.toy.tiny import MERGE, SIDE, build_model, build_processor
+from vr1kit.toy.tiny import MERGE, SIDE, SIZES, build_model, build_processor
 
 SAVE_EVERY = 400  # steps: what a cut-off costs at most; a multiple of the 8 batches drawn at once
 
@@ -50,11 +51,16 @@ class Stage:
     dense: float = 0.0  # weight of the dense task beside the answers
 
 
-def plan_stages(warm_up_steps: int, clean_steps: int, mixed_steps: int) -> tuple[Stage, ...]:
+#: Learning rates by size: of the first two stages, and of the last.
+RATES = {"tiny": (6e-3, 1e-3), "tiny-gpu": (2e-3, 3e-4)}  # ours; the second pair is a guess
+
+
+def plan_stages(warm_up_steps: int, clean_steps: int, mixed_steps: int, batch: int = 32, size: str = "tiny") -> tuple[Stage, ...]:
+    fast, slow = RATES[size]
     return (
-        Stage("warm_up", warm_up_steps, 32, 6e-3),
-        Stage("converged", clean_steps, 32, 6e-3, dense=0.5),
-        Stage("mixed", mixed_steps, 32, 1e-3),
+        Stage("warm_up", warm_up_steps, batch, fast),
+        Stage("converged", clean_steps, batch, fast, dense=0.5),
+        Stage("mixed", mixed_steps, batch, slow),
     )
 
 
@@ -83,10 +89,13 @@ def _attend_in_float32(module, query, key, value, attention_mask, **kwargs):
 
 @contextmanager
 def _fast_arithmetic(model) -> Iterator[None]:
-    """bfloat16 matrix products, float32 attention."""
-    AttentionInterface.register("sdpa_float32", _attend_in_float32)
-    model.set_attn_implementation("sdpa_float32")
-    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # the cache would keep weights from before the last step
+    """bfloat16 matrix products; attention in float32 on a CPU."""
+    kind, attention = model.device.type, "sdpa"
+    if kind == "cpu":
+        AttentionInterface.register("sdpa_float32", _attend_in_float32)
+        attention = "sdpa_float32"
+    model.set_attn_implementation(attention)
+    with torch.autocast(kind, torch.bfloat16, cache_enabled=False):  # the cache would keep weights from before the last step
         yield
     model.set_attn_implementation("sdpa")
 
@@ -120,21 +129,24 @@ def warm_up_loss(model, head, pictures: Pictures, batch: int, rng: np.random.Gen
     if rng.random() < 0.5:
         pixels, boxes = flip(pixels, boxes)
     grid = torch.tensor([[1, GRID * MERGE, GRID * MERGE]] * batch)
-    tokens = model.model.visual(to_patches(pixels), grid_thw=grid).pooler_output
-    with torch.autocast("cpu", enabled=False):
-        return dense_loss(head(tokens.float()), *token_targets(boxes, [pictures.labels[i] for i in index]))
+    targets = token_targets(boxes, [pictures.labels[i] for i in index])
+    patches, grid, *targets = (x.to(model.device) for x in (to_patches(pixels), grid, *targets))
+    tokens = model.model.visual(patches, grid_thw=grid).pooler_output
+    with torch.autocast(model.device.type, enabled=False):
+        return dense_loss(head(tokens.float()), *targets)
 
 
 def answer_loss(model, head, inputs: dict, dense: float, coordinate_ids: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
     """Next-token loss of the answers, prompt masked, plus `dense` times the dense task, because next-token loss alone teaches
     a young tower slowly, and 0.05 per pixel of `coordinate_miss`. Logits are computed for answer tokens only."""
-    inputs = dict(inputs)
-    targets, labels = inputs.pop("dense"), inputs.pop("labels")[:, 1:]
+    targets = [x.to(model.device) for x in inputs["dense"]]
+    inputs = {name: value.to(model.device) for name, value in inputs.items() if name != "dense"}
+    labels = inputs.pop("labels")[:, 1:]
     seen = model.model.get_image_features(inputs.pop("pixel_values"), inputs["image_grid_thw"], return_dict=True)
     hidden = model.model(**inputs, mm_encoder_outputs={"image": seen}, use_cache=False)[0][:, :-1]
     answered = labels != -100
     logits = model.lm_head(hidden[answered])
-    with torch.autocast("cpu", enabled=False):
+    with torch.autocast(model.device.type, enabled=False):
         loss = F.cross_entropy(logits.float(), labels[answered])
         if not dense:
             return loss, {}
@@ -178,7 +190,7 @@ def _losses(stage: Stage, model, head, tokenizer, pictures: Pictures, seed: int,
         for step in range(first, stage.steps):
             yield warm_up_loss(model, head, pictures, stage.batch, np.random.default_rng([seed, _rank(), step]))
         return
-    quality, coordinate_ids = "mixed" if stage.name == "mixed" else "clean", list_coordinate_ids(tokenizer)
+    quality, coordinate_ids = "mixed" if stage.name == "mixed" else "clean", list_coordinate_ids(tokenizer).to(model.device)
     for block in range(first, stage.steps, 8):
         rng = np.random.default_rng([seed, _rank(), block])
         order = np.random.default_rng([seed, block]).permutation(8)  # the same for all processes: nobody waits for a longer batch
@@ -197,7 +209,7 @@ def train_stage(
     optimisers = _build_optimisers(model, head, stage.learning_rate)
     first, began, window = 0, time.time(), []
     if partial_path.exists():
-        saved = torch.load(partial_path, weights_only=True)
+        saved = torch.load(partial_path, weights_only=True, map_location=model.device)
         first, began = saved["step"], began - saved["seconds"]
         for thing, state in zip((model, head, *optimisers), saved["states"], strict=True):
             thing.load_state_dict(state)
@@ -232,7 +244,9 @@ def _save_torch(what: object, path: Path) -> None:
     temporary.replace(path)
 
 
-def _train_stages(rank: int, processes: int, out: Path, stages: tuple[Stage, ...], pictures: int, seed: int) -> None:
+def _train_stages(
+    rank: int, processes: int, out: Path, stages: tuple[Stage, ...], pictures: int, seed: int, size: str, device: str
+) -> None:
     torch.set_num_threads(1)
     if processes > 1:
         dist.init_process_group("gloo", init_method=f"file://{out / 'meeting_point'}", rank=rank, world_size=processes)
@@ -240,8 +254,8 @@ def _train_stages(rank: int, processes: int, out: Path, stages: tuple[Stage, ...
     pool = draw_pictures(out / "pictures", pictures)
     processor = build_processor()
     tokenizer = processor.tokenizer
-    model = build_model(tokenizer)
-    head = build_head(model)
+    model = build_model(tokenizer, *SIZES[size]).to(device)
+    head = build_head(model).to(device)
 
     def log(row: dict) -> None:
         print(json.dumps(row), flush=True)
@@ -251,8 +265,8 @@ def _train_stages(rank: int, processes: int, out: Path, stages: tuple[Stage, ...
     for number, stage in enumerate(stages):
         folder, partial_path = out / stage.name, out / f"{stage.name}.partial.pt"
         if (folder / "head.pt").exists():
-            model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-            head.load_state_dict(torch.load(folder / "head.pt", weights_only=True))
+            model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).to(device)
+            head.load_state_dict(torch.load(folder / "head.pt", weights_only=True, map_location=device))
             continue
         train_stage(stage, model, head, tokenizer, pool, seed + number, log, partial_path)
         if rank == 0:
@@ -273,19 +287,33 @@ def make_base_policies(
     mixed_steps: int = 600,
     seed: int = 0,
     processes: int = 2,
+    batch: int = 32,
+    size: str = "tiny",
+    device: str = "cpu",
 ) -> None:
-    """Draw pictures, warm up, train `converged` on clean answers, then `mixed` from it.
+    """Draw pictures, warm up, train `converged` on clean answers, then `mixed` from it. size: of SIZES; batch: of each process.
+
+    Raises ValueError for several processes on a GPU, and where a folder holds stages of another size.
 
     Each finished stage is kept and reused, and a stage that was cut off goes on. Writes
     out/{warm_up,converged,mixed}/model.safetensors and out/log.jsonl.
     """
     out = Path(out).resolve()
+    if device != "cpu" and processes != 1:
+        raise ValueError(f"processes must be 1 on {device}, got {processes}: one GPU needs one process; raise batch instead")
+    for made in out.glob("*/config.json"):
+        width = json.loads(made.read_text())["text_config"]["hidden_size"]
+        if width != SIZES[size][2]:
+            raise ValueError(
+                f"{made.parent} holds a policy of width {width}, size '{size}' has {SIZES[size][2]}; take another folder"
+            )
     out.mkdir(parents=True, exist_ok=True)
     (out / "meeting_point").unlink(missing_ok=True)
-    draw_pictures(out / "pictures", pictures, processes, lambda it: tqdm(it, total=pictures, desc="drawing", mininterval=5))
-    stages = plan_stages(warm_up_steps, clean_steps, mixed_steps)
+    workers = processes if device == "cpu" else os.cpu_count() or 1
+    draw_pictures(out / "pictures", pictures, workers, lambda it: tqdm(it, total=pictures, desc="drawing", mininterval=5))
+    stages = plan_stages(warm_up_steps, clean_steps, mixed_steps, batch, size)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    arguments = (processes, out, stages, pictures, seed)
+    arguments = (processes, out, stages, pictures, seed, size, device)
     if processes == 1:
         _train_stages(0, *arguments)
     else:

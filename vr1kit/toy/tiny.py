@@ -109,6 +109,10 @@ def build_processor() -> ImageProcessorOnly:
     return ImageProcessorOnly(build_image_processor(), build_tokenizer())
 
 
+#: Widths and depths of tower and text half: the package's policies (2 M parameters), and one for a GPU (50 M).
+SIZES = {"tiny": (128, 4, 128, 3), "tiny-gpu": (512, 6, 512, 8)}
+
+
 def build_model(
     tokenizer: PreTrainedTokenizerFast, vision: int = 128, vision_depth: int = 4, text: int = 128, text_depth: int = 3
 ) -> Qwen2_5_VLForConditionalGeneration:
