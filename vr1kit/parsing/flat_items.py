@@ -19,6 +19,8 @@ _WS = r"[ \t\n\r]*+"
 _INNER = r"""[^{}"]*+(?:"[^"\\{}\n]*+(?:\\[^{}\n][^"\\{}\n]*+)*+"[^{}"]*+)*+"""
 _FLAT = rf"""\{{{_INNER}(?:(?:(?<=:)|(?<=: ))\{{{_INNER}\}}{_INNER})*+\}}"""
 _BRACED = r"\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}"  # finds the end of what is known to be flat, whatever quotes are in it
+_OBJECT = re.compile(_BRACED)
+_UNQUOTED = re.compile(rf"""\{{{_WS}[^"}}]""")
 FLAT = re.compile(_FLAT)
 RUN = re.compile(rf"""{_FLAT}(?:[^{{}}\[\]"':]*+{_FLAT})*+""")
 _BETWEEN = re.compile(r"""\}([^{}\[\]"':]*)\{""")
@@ -85,15 +87,16 @@ def decode_run(run: str, even: bool) -> list[Detection] | None:
 
 def decode_items(run: str) -> Items:
     """Each flat object of a run."""
-    texts, items = _decode(run)
+    unquoted = _UNQUOTED.match(run) is not None  # then hardly one of them is JSON as it is
+    texts, items = (_OBJECT.findall(run), []) if unquoted else _decode(run)
+    items = items or [None] * len(texts)
     repaired: dict[int, set[str]] = {}
-    if None in items:
-        torn = [index for index, item in enumerate(items) if item is None]
-        mended, flaws = _mend([texts[index] for index in torn])
-        for index, item in zip(torn, _decode(mended)[1], strict=True) if flaws else ():
-            if item is not None:
-                items[index] = item
-                repaired[index] = flaws if len(flaws) == 1 else _mend([texts[index]])[1]
+    torn = [index for index, item in enumerate(items) if item is None]
+    mended, flaws = _mend([texts[index] for index in torn]) if torn else ("", set())
+    for index, item in zip(torn, _decode(mended)[1], strict=True) if flaws or unquoted else ():
+        if item is not None:
+            items[index] = item
+            repaired[index] = flaws if len(flaws) == 1 else _mend([texts[index]])[1]
     return texts, items, repaired
 
 
