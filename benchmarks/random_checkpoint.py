@@ -2,6 +2,7 @@
 
     python benchmarks/random_checkpoint.py qwen2.5-vl-3b out/random-3b        # 7.5 GB in bfloat16
     python benchmarks/random_checkpoint.py tiny:qwen3_vl out/tiny-qwen3       # a few hundred kB, for tests
+    python benchmarks/random_checkpoint.py wide:qwen3_vl out/wide-qwen3       # the same with heads of 32: vLLM on a CPU has none of 16
     python benchmarks/random_checkpoint.py tiny-gpu tiny-gpu-base             # 50 M parameters, the package's own tokenizer
 
 The tokenizer is Qwen2's class over bytes and digits (its real merges cannot be made here): byte-level, every digit on its own,
@@ -54,7 +55,7 @@ def build_tokenizer() -> Qwen2Tokenizer:
 def write_checkpoint(
     shape: str, folder: Path, dtype: torch.dtype = torch.float32, seed: int = 0, max_pixels: int | None = None
 ) -> Path:
-    """Weights, tokenizer and image processor as `save_pretrained` writes them. shape: of SHAPES, or tiny:FAMILY."""
+    """Weights, tokenizer and image processor as `save_pretrained` writes them. shape: of SHAPES, tiny:FAMILY or wide:FAMILY."""
     if shape == "tiny-gpu":
         torch.manual_seed(seed)
         tokenizer, images = build_words(), build_image_processor()
@@ -68,12 +69,14 @@ def write_checkpoint(
         "image_token_id": ids("<|image_pad|>"), "video_token_id": ids("<|video_pad|>"),
         "vision_start_token_id": ids("<|vision_start|>"), "vision_end_token_id": ids("<|vision_end|>"),
     }  # fmt: skip
-    tiny = shape.startswith("tiny:")
+    tiny, wide = shape.startswith(("tiny:", "wide:")), shape.startswith("wide:")
     chosen = replace(TINY[shape[5:]], vocabulary=len(tokenizer)) if tiny else SHAPES[shape]
+    if wide:
+        chosen = replace(chosen, hidden=2 * chosen.hidden, head_size=2 * chosen.head_size)
     more = {"eos_token_id": ids("<|im_end|>"), "pad_token_id": ids("<|endoftext|>"), "bos_token_id": ids("<|im_start|>")}
     config = build_config(chosen, tokens, **more)
     if tiny:  # a head of 16 turns in 8 pairs
-        config.get_text_config().rope_parameters["mrope_section"] = [2, 3, 3]
+        config.get_text_config().rope_parameters["mrope_section"] = [4, 6, 6] if wide else [2, 3, 3]
     torch.manual_seed(seed)
     model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
     if tiny:  # initial weights are so small that every answer is alike
@@ -91,7 +94,7 @@ def write_checkpoint(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shape", help=f"{', '.join(SHAPES)}, or tiny:FAMILY")
+    parser.add_argument("shape", help=f"{', '.join(SHAPES)}, tiny:FAMILY or wide:FAMILY")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--dtype", default="bfloat16")
     arguments = parser.parse_args()

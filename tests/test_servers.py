@@ -3,12 +3,13 @@
 import base64
 import io
 import json
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vr1kit.cli import main
 from vr1kit.evaluations import Settings, evaluate
@@ -52,7 +53,10 @@ def server(tmp_path_factory):
             with lock:
                 seen.append(request)
                 path = folder / f"{len(seen)}.png"
-                Image.open(io.BytesIO(base64.b64decode(picture["image_url"]["url"].split(",")[1]))).save(path)
+                sent = Image.open(io.BytesIO(base64.b64decode(picture["image_url"]["url"].split(",")[1])))
+                on_white = Image.new("RGBA", sent.size, "white")  # what vLLM makes of a picture
+                on_white.alpha_composite(sent.convert("RGBA"))
+                ImageOps.exif_transpose(on_white if sent.mode == "RGBA" else sent).convert("RGB").save(path)
                 drawn = request["temperature"] > 0
                 rows = answer_queries(
                     policy, [str(path)], [question["text"]], max_new_tokens=request["max_tokens"],
@@ -92,6 +96,49 @@ def test_a_server_gives_the_answers_scores_and_numbers_of_this_process(server, r
     )  # found, not asked again
     assert main([*words, "--out", str(tmp_path / "served")]) == 2  # not the same evaluation as one made here
     assert "holds another evaluation" in capsys.readouterr().err
+
+
+def test_a_server_sees_the_pixels_that_this_process_sees(server, road, tmp_path):
+    """Turned by EXIF and see-through: vLLM 0.29 would answer about other pictures, at AP 0."""
+    address, _ = server
+    shutil.copytree(road, odd := tmp_path / "odd")
+    for k, path in enumerate(sorted((odd / "images").iterdir())):
+        picture, turned = Image.open(path).convert("RGB"), Image.Exif()
+        turned[0x0112] = 6
+        if k % 2:
+            picture.putalpha(0)
+        picture.save(path, exif=turned if k % 2 == 0 else b"")
+    texts = []
+    for name, where in (("served", address), ("here", None)):
+        step = evaluate("mixed", odd, tmp_path / name, Settings(), server=where)
+        texts.append([json.loads(line)["text"] for line in (step.path / "answers.jsonl").read_text().splitlines()])
+    assert texts[0] == texts[1] and len(set(texts[0])) > 1
+
+
+def test_what_a_request_says(server, road, tmp_path):
+    """All that a server would take from generation_config.json: of Qwen2.5-VL's it would draw eight equal votes (top_k 1)."""
+    address, seen = server
+    evaluate("mixed", road, tmp_path / "one", Settings(limit=1), server=address)
+    plain = {"top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "temperature": 0.0, "return_token_ids": True}
+    assert plain.items() <= seen[-1].items()
+
+
+@pytest.mark.parametrize("where", ["answer", "choice"])  # vLLM, SGLang
+def test_a_server_that_shows_another_size_is_refused(where, road, monkeypatch):
+    from vr1kit.scale import servers
+
+    policy, path = load_policy("mixed", weights=False), str(next((road / "images").iterdir()))
+    choice = {"message": {"content": ""}, "logprobs": {"content": []}}
+
+    def ask(tokens):
+        prompt = {"prompt_token_ids": [9, *[policy.config.image_token_id] * tokens, 9]}
+        said = {"choices": [choice], **prompt} if where == "answer" else {"choices": [{**choice, **prompt}]}
+        monkeypatch.setattr(servers, "_call", lambda url, body: said)
+        return servers.ask_server("http://x", "mixed", policy, [path], ["Where?"])
+
+    assert [a.text for a in ask(36)[0]] == [a.text for a in ask(1)[0]] == [""]
+    with pytest.raises(ServerError, match="in 16 tokens, and the processor of 'mixed' in 36.*--mm-processor-kwargs"):
+        ask(16)
 
 
 def test_a_vote_draws_its_samples_in_one_request(server, road, tmp_path):
@@ -141,3 +188,30 @@ def test_spans_by_hand():
     with pytest.raises(ServerError, match="no log-probabilities"):
         read_choice({"message": {"content": "b"}}, "here")
     assert np.issubdtype(answer.spans.dtype, np.integer)
+
+
+def test_special_tokens_and_torn_characters_by_hand():
+    """As vLLM 0.29 says them: the text leaves special tokens out, and no bytes are told of a token that is no whole character."""
+    say = lambda text, names, ids=None: {  # noqa: E731
+        "message": {"content": text}, "token_ids": ids,
+        "logprobs": {"content": [{"token": t, "bytes": list(t.encode()), "logprob": -1.0} for t in names]},
+    }  # fmt: skip
+    tokenizer = load_policy("mixed", weights=False).tokenizer
+    ids = tokenizer(written := '[{"bbox_2d": [11, 0, 24, 14]}]', add_special_tokens=False)["input_ids"]
+    names = [tokenizer.decode([i]) for i in ids]
+    ids, names = [*ids[:-1], tokenizer.unk_token_id, ids[-1]], [*names[:-1], "<unk>", names[-1]]
+    for some in (ids, None):
+        answer = read_choice(say(written, names, some), "here", tokenizer)
+        assert answer.text == written and len(answer.spans) == len(names) and len(set(answer.spans[-2])) == 1
+        assert [written[a:b] for a, b in answer.spans] == [*names[:-2], "", names[-1]]
+    with pytest.raises(ServerError, match="is it another model's"):
+        read_choice(say("nothing of the kind", names, ids), "here", tokenizer)
+
+    class Bytes:  # two numbers for one letter, then half of another letter
+        all_special_tokens = ()
+
+        def decode(self, some, skip_special_tokens):
+            return bytes(some).decode(errors="replace")
+
+    torn = list("é!".encode()) + [0xC3]
+    assert read_choice(say("é!", ["", "é", "!", ""], torn), "here", Bytes()).spans.tolist() == [[0, 1], [0, 1], [1, 2], [2, 3]]
