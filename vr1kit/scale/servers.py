@@ -10,7 +10,7 @@ the server tells the tokens of its prompt.
 `ask_server` takes the place of `asking.answer_queries`: the same answers, with the log-probability of each token. Requests of a
 batch run side by side; how they share the GPUs is the server's business. Standard library only, no client to install.
 
-What was learnt from vLLM 0.29 (`benchmarks/vllm_trial.py` runs it on a CPU):
+What was learnt from vLLM 0.29 on a CPU (docs/real_models.md):
 1. it takes what a request leaves out from the checkpoint's generation_config.json, and Qwen2.5-VL's has top_k 1: `PLAIN`;
 2. its text leaves special tokens out, its log-probabilities do not, and of a character in several tokens it gives no bytes: so the
    numbers of the tokens are asked for, and spelled by the checkpoint's own tokenizer;
