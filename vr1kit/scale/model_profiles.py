@@ -84,8 +84,8 @@ MODEL_PROFILES = {
             "no number of the paper's: it shows that the command works",
         ),
         ModelProfile(
-            "tiny-gpu", "50 M parameters from scratch on scenes; first `python benchmarks/random_checkpoint.py tiny-gpu tiny-gpu-base`, then --method sft",
-            "tiny-gpu-base", "tiny-gpu",
+            "tiny-gpu", "50 M parameters from scratch on scenes; first `vr1kit pretrain --out runs/base-gpu --size tiny-gpu --device cuda --processes 1 --batch 64`",
+            "runs/base-gpu/mixed", "tiny-gpu",
             GrpoSettings(
                 steps=300, prompts_per_step=64, num_generations=8, learning_rate=1e-4, save_steps=100,  # all ours, none of them tried
                 execution=Execution(precision="bfloat16"),
