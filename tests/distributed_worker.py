@@ -17,17 +17,14 @@ mode, _, adapters = mode.partition("-")
 processes = int(os.environ.get("WORLD_SIZE", "1"))
 
 if mode == "fsdp2" and processes > 1:
-    # accelerate shards on accelerators only: let it take the CPU for one, which is all that keeps FSDP2 from running here.
-    import accelerate.state
-    from accelerate.utils import DistributedType
-
     os.environ |= {
         "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
         "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT", "FSDP_RESHARD_AFTER_FORWARD": "true",
     }  # fmt: skip
-    accelerate.state.PartialState._prepare_backend = lambda self, *_, **__: ("gloo", DistributedType.MULTI_GPU)
-    torch.distributed.init_process_group("gloo")
-    accelerate.state.PartialState.set_device = lambda self: setattr(self, "device", torch.device("cpu"))
+if mode != "ddp" and processes > 1:
+    from cpu_accelerator import pretend
+
+    pretend()
 
 from vr1kit import grpo  # noqa: E402
 from vr1kit.data import Part, curate, read_coco, to_dataset  # noqa: E402

@@ -14,9 +14,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from tqdm.auto import tqdm
-from transformers import TrainerCallback, TrainerState
+from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 
 from vr1kit.adapters import save_merged
@@ -51,7 +50,11 @@ class LoadsOwnCheckpoints:
 
     def _run_epoch(self, *args, epoch, train_dataloader, **kwargs):
         """The order of an epoch's pictures is a function of its number, which must reach the sampler. accelerate passes it through
-        two wrappers; where several processes resume within an epoch there are three, and they would see the first epoch's order."""
+        two wrappers; where several processes resume within an epoch there are three, and they would see the first epoch's order.
+        And a training that was killed after its last step takes no further one: transformers would."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return None
         sampler = train_dataloader.batch_sampler
         while (inner := getattr(sampler, "batch_sampler", getattr(sampler, "sampler", None))) is not None:
             sampler = inner
@@ -202,8 +205,7 @@ def _anybody(asked: bool) -> bool:
 def run_trainer(trainer, policy: Policy, folder: Path, save_to: Path | None = None) -> Policy:
     """Train from the last whole checkpoint in folder/checkpoints, if there is one, and put the trained model into the policy.
 
-    A training whose last step was saved already is only loaded: transformers would take one step more. Ctrl-C and SIGTERM save
-    at the next step and raise KeyboardInterrupt. save_to writes the policy as well, which sharded weights need: from one process
+    Ctrl-C and SIGTERM save at the next step and raise KeyboardInterrupt. save_to writes the policy as well, which sharded weights need: from one process
     alone they cannot be saved afterwards.
     """
     trainer.remove_callback(PrinterCallback)
@@ -213,13 +215,9 @@ def run_trainer(trainer, policy: Policy, folder: Path, save_to: Path | None = No
     trainer.args.save_total_limit = None  # old ones go when the new one is sealed, not before
     with trainer.accelerator.main_process_first():  # what is damaged is removed, by one process
         last = checkpoints.find_last(folder / "checkpoints")
-    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-    if last and not sharded and _is_complete(last, trainer.args.max_steps):
-        trainer._load_from_checkpoint(str(last))
-    else:
-        with stop_at_next_step() as stop:
-            trainer.add_callback(SafeSaving(stop))
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
+    with stop_at_next_step() as stop:
+        trainer.add_callback(SafeSaving(stop))
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     if save_to is not None:
         save_trained(trainer, policy, save_to)
     policy.model = trainer.accelerator.unwrap_model(trainer.model)
@@ -237,9 +235,3 @@ def save_trained(trainer, policy: Policy, folder: Path) -> None:
             save_merged(model, state, new)
             save_processor(policy, new)
     accelerator.wait_for_everyone()
-
-
-def _is_complete(checkpoint: Path, steps: int) -> bool:
-    """Did it get as far as asked? `steps` -1: as far as its epochs went."""
-    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-    return state.global_step >= (steps if steps > 0 else state.max_steps)
