@@ -179,7 +179,7 @@ class SafeSaving(TrainerCallback):
         self.stop, self.size = stop, 0
 
     def on_step_end(self, args, state, control, **_):
-        if _anybody(self.stop.requested):
+        if anybody(self.stop.requested):
             control.should_save = control.should_training_stop = True
         if control.should_save:  # as large as the last one, and a tenth for the log and the rest
             disks.require_space(Path(args.output_dir), int(1.1 * self.size), "the next checkpoint")
@@ -193,7 +193,7 @@ class SafeSaving(TrainerCallback):
             self.size = sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file())
 
 
-def _anybody(asked: bool) -> bool:
+def anybody(asked: bool) -> bool:
     """Whether one of the processes was asked: a signal may reach them in different steps, and all must stop in the same."""
     if not dist.is_initialized():
         return asked
