@@ -8,7 +8,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")/../.." && pwd)
 out=$(realpath -m "${1:-out/two_nodes}")
-rm -rf "$out" && mkdir -p "$out" && cd "$out"
+mkdir -p "$out" && cd "$out" && rm -rf runs elsewhere ./*.txt
 export OMP_NUM_THREADS=1 VR1KIT_RUNS=$out/runs
 sed -e '/^fsdp_config/,$d' -e 's/distributed_type: FSDP/distributed_type: MULTI_GPU/' -e 's/mixed_precision: bf16/mixed_precision: "no"/' \
   -e 's/num_processes: 16/num_processes: 2/' "$here/configs/accelerate/multi_node.yaml" > nodes.yaml
