@@ -7,7 +7,8 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -202,6 +203,24 @@ def anybody(asked: bool) -> bool:
     return bool(flag)
 
 
+@contextmanager
+def wandb_into(trainer, folder: Path) -> Iterator[None]:
+    """wandb writes below `folder`, unless WANDB_DIR says where, and ends its run before the step's files are hashed."""
+    if "wandb" not in trainer.args.report_to:
+        yield
+        return
+    ours = "WANDB_DIR" not in os.environ
+    os.environ.setdefault("WANDB_DIR", str(folder))  # it makes a folder `wandb` in it; by default in the current one
+    try:
+        yield
+    finally:
+        import wandb
+
+        wandb.finish()
+        if ours:
+            del os.environ["WANDB_DIR"]
+
+
 def run_trainer(trainer, policy: Policy, folder: Path, save_to: Path | None = None) -> Policy:
     """Train from the last whole checkpoint in folder/checkpoints, if there is one, and put the trained model into the policy.
 
@@ -215,7 +234,7 @@ def run_trainer(trainer, policy: Policy, folder: Path, save_to: Path | None = No
     trainer.args.save_total_limit = None  # old ones go when the new one is sealed, not before
     with trainer.accelerator.main_process_first():  # what is damaged is removed, by one process
         last = checkpoints.find_last(folder / "checkpoints")
-    with stop_at_next_step() as stop:
+    with stop_at_next_step() as stop, wandb_into(trainer, folder):
         trainer.add_callback(SafeSaving(stop))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     if save_to is not None:
