@@ -1,7 +1,9 @@
 """One process of a small training, for tests/test_distributed.py: `python distributed_worker.py MODE FOLDER CHECKPOINT SCENES STEPS`.
 
-MODE is ddp or fsdp2 (also with one process, then neither matters); with -lora after it, adapters learn. What is sampled must not depend on the number of processes,
-or losses could not be compared: answers are drawn from the prompt and their place in the group, rewards from their length.
+MODE is ddp, fsdp2, zero2 or zero3; -lora after it: adapters learn, -tower: the tower learns, too, at a rate of its own. Without a
+launcher it does not matter. DeepSpeed's modes are started by `accelerate launch` with the files of configs/accelerate. What is sampled
+must not depend on the number of processes, or losses could not be compared: answers are drawn from the prompt and their place in the
+group, rewards from their length.
 """
 
 import json
@@ -13,21 +15,18 @@ from types import SimpleNamespace
 import torch
 
 mode, folder, checkpoint, scenes, steps = sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), int(sys.argv[5])
-mode, _, adapters = mode.partition("-")
-processes = int(os.environ.get("WORLD_SIZE", "1"))
+mode, _, learns = mode.partition("-")
+launched = "RANK" in os.environ
 
-if mode == "fsdp2" and processes > 1:
-    # accelerate shards on accelerators only: let it take the CPU for one, which is all that keeps FSDP2 from running here.
-    import accelerate.state
-    from accelerate.utils import DistributedType
-
+if mode == "fsdp2" and launched:
     os.environ |= {
         "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
         "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT", "FSDP_RESHARD_AFTER_FORWARD": "true",
     }  # fmt: skip
-    accelerate.state.PartialState._prepare_backend = lambda self, *_, **__: ("gloo", DistributedType.MULTI_GPU)
-    torch.distributed.init_process_group("gloo")
-    accelerate.state.PartialState.set_device = lambda self: setattr(self, "device", torch.device("cpu"))
+if mode != "ddp" and launched:
+    from cpu_accelerator import pretend
+
+    pretend()
 
 from vr1kit import grpo  # noqa: E402
 from vr1kit.data import Part, curate, read_coco, to_dataset  # noqa: E402
@@ -58,7 +57,8 @@ dataset = to_dataset(examples, policy.write_boxes, scenes)
 settings = GrpoSettings(
     steps=steps, prompts_per_step=4, num_generations=2, max_completion_length=8, learning_rate=1e-3, warmup_steps=0,
     lr_scheduler="constant", save_steps=2, loss_type="dapo", beta=0.05,
-    lora_rank=4 if adapters else 0,
+    lora_rank=4 if learns == "lora" else 0, train_tower=learns == "tower",
+    tower_learning_rate=1e-4 if learns == "tower" else None,
 )  # fmt: skip
 folder.mkdir(parents=True, exist_ok=True)
 

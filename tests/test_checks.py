@@ -11,11 +11,14 @@ from vr1kit.scale.checks import (
     check_memory,
     check_packages,
     check_served_pixels,
+    check_shards,
     check_versions,
+    check_way,
 )
 from vr1kit.scale.model_profiles import MODEL_PROFILES, get_model_profile
 from vr1kit.scale.plan import GPUS, estimate
 from vr1kit.scale.shapes import build_config, count_parameters
+from vr1kit.scale.ways import Way
 from vr1kit.settings import Execution, GrpoSettings
 
 SETTINGS = GrpoSettings(prompts_per_step=6, num_generations=4, max_completion_length=10)
@@ -70,6 +73,44 @@ def test_vllm_must_see_the_pictures_of_the_loss():
     check_served_pixels(Execution(), 12845056, 401408, "m")
     said = refusal(check_served_pixels, served, 12845056, 401408, "m")
     assert "12,845,056 px, as m says, and training 401,408" in said and "401408 as size.longest_edge" in said
+
+
+def test_accelerate_must_compute_as_the_settings_say(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    half, full = Execution(precision="bfloat16"), Execution()
+    for way in (Way(), Way("fsdp2", "bf16"), Way("none", "no"), Way("zero3", "bf16")):
+        check_way(way, half)
+    check_way(Way("zero2", "no"), full)
+    said = refusal(check_way, Way("fsdp2", "bf16"), full)
+    assert "mixed_precision bf16, execution.precision is float32" in said and "-p execution.precision bfloat16" in said
+    assert "-p execution.precision float32, or mixed_precision 'bf16'" in refusal(check_way, Way("zero2", "no"), half)
+    assert said.count("mixed_precision") == 2 and "take mixed_precision 'bf16'" in refusal(check_way, Way("none", "fp16"), half)
+
+
+def test_deepspeed_must_be_installed(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    check_way(Way("fsdp2"), Execution())
+    assert "pip install deepspeed, or take configs/accelerate/fsdp2.yaml" in refusal(check_way, Way("zero2"), Execution())
+
+
+def test_shards_go_on_as_they_were_written(tmp_path):
+    check_shards(tmp_path, Way(), 3)
+    assert "whole weights, and this training has FSDP2" in refusal(check_shards, tmp_path, Way("fsdp2"), 2)
+    (tmp_path / "pytorch_model_fsdp_0").mkdir()
+    check_shards(tmp_path, Way("fsdp2"), 3)
+    assert "with FSDP2, and this training has whole weights" in refusal(check_shards, tmp_path, Way(), 1)
+    (tmp_path / "global_step3").mkdir()
+    for rank in range(2):
+        (tmp_path / "global_step3" / f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt").touch()
+    for way in (Way("zero2"), Way("zero")):
+        check_shards(tmp_path, way, 2)
+    assert (
+        "written by 2 processes of DeepSpeed's" in (said := refusal(check_shards, tmp_path, Way("zero2"), 4))
+        and "start 2" in said
+    )
+    (tmp_path / "global_step3" / "zero_pp_rank_0_mp_rank_00_model_states.pt").touch()
+    assert "with ZeRO-3, and this training has ZeRO-2" in refusal(check_shards, tmp_path, Way("zero2"), 2)
+    assert "with ZeRO-3, and this training has whole weights" in refusal(check_shards, tmp_path, Way(), 1)
 
 
 def test_versions():

@@ -72,6 +72,12 @@ def test_a_missing_configuration_is_refused(tmp_path):
         launch(["train"], 2, tmp_path / "log", tmp_path / "none.yaml")
 
 
+def test_a_configuration_for_several_machines_is_not_started_on_one(tmp_path):
+    file = Path(__file__).parents[1] / "configs" / "accelerate" / "multi_node.yaml"
+    with pytest.raises(ValueError, match="is for 2 machines; start `accelerate launch --config_file .* on each of them"):
+        launch(["train"], 2, tmp_path / "log", file)
+
+
 @pytest.mark.parametrize("file", sorted(Path(__file__).parents[1].glob("configs/accelerate/*.yaml")), ids=lambda p: p.stem)
 def test_accelerate_reads_every_configuration(file):
     from accelerate.commands.config.config_args import load_config_from_file

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import fields
 from importlib.util import find_spec
 
@@ -69,6 +70,19 @@ def test_tensorboard_has_the_log_and_changes_no_result(toybox_folder):
     assert not (untracked.path / "tensorboard").exists()
     weights = [(step.path / "model" / "model.safetensors").read_bytes() for step in (tracked, untracked)]
     assert weights[0] == weights[1]
+
+
+def test_wandb_offline_lands_in_the_steps_folder_and_leaves_the_step_done(toybox_folder, monkeypatch, tmp_path):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "--profile", "tiny", "--data", str(toybox_folder), *SMALL, "-p", "execution.trackers", '["wandb"]']
+    assert cli.main(words) == 0
+    step = open_run("models").find("training/tiny-grpo")
+    (run,) = step.path.glob("wandb/offline-run-*/run-*.wandb")
+    assert b"rewards/recall/mean" in run.read_bytes() and not (tmp_path / "wandb").exists()
+    assert step.state() == "done" and "WANDB_DIR" not in os.environ
 
 
 def test_bad_input_is_refused_before_any_work(toybox_folder, capsys, runs_folder):

@@ -7,16 +7,16 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from tqdm.auto import tqdm
-from transformers import TrainerCallback, TrainerState
+from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 
 from vr1kit.adapters import save_merged
@@ -51,7 +51,11 @@ class LoadsOwnCheckpoints:
 
     def _run_epoch(self, *args, epoch, train_dataloader, **kwargs):
         """The order of an epoch's pictures is a function of its number, which must reach the sampler. accelerate passes it through
-        two wrappers; where several processes resume within an epoch there are three, and they would see the first epoch's order."""
+        two wrappers; where several processes resume within an epoch there are three, and they would see the first epoch's order.
+        And a training that was killed after its last step takes no further one: transformers would."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return None
         sampler = train_dataloader.batch_sampler
         while (inner := getattr(sampler, "batch_sampler", getattr(sampler, "sampler", None))) is not None:
             sampler = inner
@@ -176,7 +180,7 @@ class SafeSaving(TrainerCallback):
         self.stop, self.size = stop, 0
 
     def on_step_end(self, args, state, control, **_):
-        if _anybody(self.stop.requested):
+        if anybody(self.stop.requested):
             control.should_save = control.should_training_stop = True
         if control.should_save:  # as large as the last one, and a tenth for the log and the rest
             disks.require_space(Path(args.output_dir), int(1.1 * self.size), "the next checkpoint")
@@ -190,7 +194,7 @@ class SafeSaving(TrainerCallback):
             self.size = sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file())
 
 
-def _anybody(asked: bool) -> bool:
+def anybody(asked: bool) -> bool:
     """Whether one of the processes was asked: a signal may reach them in different steps, and all must stop in the same."""
     if not dist.is_initialized():
         return asked
@@ -199,11 +203,28 @@ def _anybody(asked: bool) -> bool:
     return bool(flag)
 
 
+@contextmanager
+def wandb_into(trainer, folder: Path) -> Iterator[None]:
+    """wandb writes below `folder`, unless WANDB_DIR says where, and ends its run before the step's files are hashed."""
+    if "wandb" not in trainer.args.report_to:
+        yield
+        return
+    ours = "WANDB_DIR" not in os.environ
+    os.environ.setdefault("WANDB_DIR", str(folder))  # it makes a folder `wandb` in it; by default in the current one
+    try:
+        yield
+    finally:
+        import wandb
+
+        wandb.finish()
+        if ours:
+            del os.environ["WANDB_DIR"]
+
+
 def run_trainer(trainer, policy: Policy, folder: Path, save_to: Path | None = None) -> Policy:
     """Train from the last whole checkpoint in folder/checkpoints, if there is one, and put the trained model into the policy.
 
-    A training whose last step was saved already is only loaded: transformers would take one step more. Ctrl-C and SIGTERM save
-    at the next step and raise KeyboardInterrupt. save_to writes the policy as well, which sharded weights need: from one process
+    Ctrl-C and SIGTERM save at the next step and raise KeyboardInterrupt. save_to writes the policy as well, which sharded weights need: from one process
     alone they cannot be saved afterwards.
     """
     trainer.remove_callback(PrinterCallback)
@@ -213,13 +234,9 @@ def run_trainer(trainer, policy: Policy, folder: Path, save_to: Path | None = No
     trainer.args.save_total_limit = None  # old ones go when the new one is sealed, not before
     with trainer.accelerator.main_process_first():  # what is damaged is removed, by one process
         last = checkpoints.find_last(folder / "checkpoints")
-    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-    if last and not sharded and _is_complete(last, trainer.args.max_steps):
-        trainer._load_from_checkpoint(str(last))
-    else:
-        with stop_at_next_step() as stop:
-            trainer.add_callback(SafeSaving(stop))
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
+    with stop_at_next_step() as stop, wandb_into(trainer, folder):
+        trainer.add_callback(SafeSaving(stop))
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     if save_to is not None:
         save_trained(trainer, policy, save_to)
     policy.model = trainer.accelerator.unwrap_model(trainer.model)
@@ -237,9 +254,3 @@ def save_trained(trainer, policy: Policy, folder: Path) -> None:
             save_merged(model, state, new)
             save_processor(policy, new)
     accelerator.wait_for_everyone()
-
-
-def _is_complete(checkpoint: Path, steps: int) -> bool:
-    """Did it get as far as asked? `steps` -1: as far as its epochs went."""
-    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-    return state.global_step >= (steps if steps > 0 else state.max_steps)

@@ -105,11 +105,13 @@ def run_train(arguments: argparse.Namespace) -> int:
         raise ValueError("train needs --data FOLDER, a detection dataset")
     from vr1kit.scale import model_runs
     from vr1kit.scale.launcher import follow, launch
+    from vr1kit.scale.ways import read_way
 
     request = _request(arguments, arguments.method)
     processes = int(os.environ.get("WORLD_SIZE", arguments.processes))
-    prepared = model_runs.prepare(request, processes)
     inside = "RANK" in os.environ  # started by accelerate, torchrun or ourselves
+    way = read_way(None if inside else arguments.accelerate, os.environ)
+    prepared = model_runs.prepare(request, processes, way)
     if not inside and (arguments.processes > 1 or arguments.accelerate):
         log = prepared.step.run.path / "logs" / f"{request.step_name.split('/')[-1]}.log"
         rows = follow(prepared.step.path / "log.jsonl")

@@ -11,7 +11,7 @@ from vr1kit.safekeeping.files import RunError, digest, read_json
 MANIFEST, ATTEMPT, PROVENANCE, METRICS, LOG, DIFF = (
     "manifest.json", "attempt.json", "provenance.json", "metrics.json", "log.jsonl", "changes.diff",
 )  # fmt: skip
-CHECKPOINTS, TENSORBOARD = "checkpoints", "tensorboard"
+CHECKPOINTS, TENSORBOARD, WANDB = "checkpoints", "tensorboard", "wandb"
 NOT_RESULTS = (PROVENANCE, LOG, DIFF)  # they differ between two runs with the same results
 KEEP = (".json", ".jsonl", ".csv", ".npz", ".md", ".diff")  # of a published run
 LEAVE = (CHECKPOINTS, "model", "model-beginner", "dataset", "images", "logs", "notebooks")
@@ -70,7 +70,7 @@ def _are_texts(values: Iterable[Any]) -> bool:
 
 def is_result(name: str) -> bool:
     """Whether an artefact of a step should be the same in a run that repeats it; events of a tracker carry the time."""
-    return name not in NOT_RESULTS and not name.startswith(f"{TENSORBOARD}/")
+    return name not in NOT_RESULTS and not name.startswith((f"{TENSORBOARD}/", f"{WANDB}/"))
 
 
 def results_hash(manifest: Mapping[str, Any]) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from vr1kit.scale.plan import GB, GPUS, Gpu, Plan
+from vr1kit.scale.ways import Way, read_checkpoint
 from vr1kit.settings import Execution, GrpoSettings
 
 
@@ -102,6 +104,36 @@ def check_served_pixels(execution: Execution, seen: int, trained: int, model: st
         raise Refused(
             f"{what}; give it a copy whose preprocessor_config.json has {trained} as size.longest_edge (links to its weights will do)"
         )
+
+
+def check_way(way: Way, execution: Execution) -> None:
+    """What accelerate is told must be installed, and must compute as the settings say."""
+    shards = way.sharding.startswith("zero")
+    if shards and importlib.util.find_spec("deepspeed") is None:
+        what = "the configuration of accelerate asks for DeepSpeed, and the package deepspeed is not installed"
+        raise Refused(f"{what}; pip install deepspeed, or take configs/accelerate/fsdp2.yaml")
+    wanted = {"bfloat16": "bf16", "float32": "no"}[execution.precision]
+    # a plain "no" is also what accelerate says where it was told nothing, and then the settings count, but not with DeepSpeed
+    if way.precision not in ("", wanted) and (shards or way.precision != "no"):
+        what = (
+            f"the configuration of accelerate has mixed_precision {way.precision}, execution.precision is {execution.precision}"
+        )
+        how = (
+            "" if way.precision == "fp16" else f" -p execution.precision {'float32' if way.precision == 'no' else 'bfloat16'}, or"
+        )
+        raise Refused(f"{what}; take{how} mixed_precision '{wanted}' there")
+
+
+def check_shards(checkpoint: Path, way: Way, processes: int) -> None:
+    """A checkpoint goes on in the way in which it was written (`vr1kit.scale.ways`)."""
+    names = {"none": "whole weights", "fsdp2": "FSDP2", "zero": "DeepSpeed", "zero2": "ZeRO-2", "zero3": "ZeRO-3"}
+    then, many = read_checkpoint(checkpoint)
+    if not (then == way.sharding or (way.sharding == "zero" and many)):
+        what = f"{checkpoint} was written with {names[then]}, and this training has {names.get(way.sharding, way.sharding)}"
+        raise Refused(f"{what}; start it with the same --accelerate, name another --label, or delete it")
+    if many not in (0, processes):
+        what = f"{checkpoint} was written by {many} processes of DeepSpeed's, whose shards {processes} cannot read"
+        raise Refused(f"{what}; start {many}, name another --label, or delete it")
 
 
 def check_versions(then: Mapping[str, str], now: Mapping[str, str], folder: str) -> None:

@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from vr1kit.scale.ways import read_way
+
 FOLLOWED = ("step", "stage", "reward", "dual_format", "recall", "precision", "tokens", "loss", "seconds")
 GRACE = 20  # seconds that processes have to end after one of them did
 _KILLED = re.compile(r"Root Cause.*?rank\s*:\s*(\d+).*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
@@ -47,8 +49,9 @@ def launch(
     on_poll: Callable[[], None] = lambda: None,
 ) -> None:
     """Run `vr1kit WORDS` in so many processes until all are done; output goes to `log`. Raises LaunchError, in one line."""
-    if accelerate is not None and not accelerate.is_file():
-        raise ValueError(f"{accelerate}: no such file; ready ones are in configs/accelerate")
+    if (machines := read_way(accelerate, {}).machines) > 1:
+        start = f"accelerate launch --config_file {accelerate} --machine_rank N --main_process_ip FIRST -m vr1kit.cli"
+        raise ValueError(f"{accelerate} is for {machines} machines; start `{start} {words[0]} ...` on each of them")
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONUNBUFFERED": "1"}
     began = log.stat().st_size if log.exists() else 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +23,8 @@ from vr1kit.data import Example, Part, curate, to_dataset
 from vr1kit.filters import Limits, find_reasons
 from vr1kit.formats.readers import open_dataset
 from vr1kit.records import DetectionSet, shorten
-from vr1kit.runs import CHECKPOINTS, Step, open_run, read_json
+from vr1kit.runs import ATTEMPT, CHECKPOINTS, Step, open_run, read_json
+from vr1kit.safekeeping.checkpoints import number_of
 from vr1kit.safekeeping.files import digest, file_hash, to_jsonable
 from vr1kit.safekeeping.provenance import describe_machine
 from vr1kit.scale.checks import (
@@ -32,11 +34,14 @@ from vr1kit.scale.checks import (
     check_memory,
     check_packages,
     check_served_pixels,
+    check_shards,
     check_versions,
+    check_way,
     find_gpu,
 )
 from vr1kit.scale.model_profiles import ModelProfile
-from vr1kit.scale.plan import GB, GPUS, Gpu, Lengths, Plan, estimate
+from vr1kit.scale.plan import GB, GPUS, SHARDINGS, Gpu, Lengths, Plan, estimate
+from vr1kit.scale.ways import Way
 from vr1kit.settings import Execution, GrpoSettings, SftSettings
 
 VERSIONS = ("torch", "transformers", "trl", "peft", "accelerate")  # whose change can change what a checkpoint means
@@ -118,12 +123,14 @@ def choose_examples(data: DetectionSet, wanted: int, seed: int) -> list[Example]
     return curate({data.name: data}, [Part("all", (data.name,), task, min(usable, wanted))], seed)[0]
 
 
-def prepare(request: Request, processes: int) -> Prepared:
-    """Read data, processor and configuration; refuse what cannot work. Loads no weights."""
+def prepare(request: Request, processes: int, way: Way | None = None) -> Prepared:
+    """Read data, processor and configuration; refuse what cannot work. Loads no weights. way None: the profile's sharding."""
     from vr1kit.models import load_policy
 
     s = request.settings
     check_packages(s.execution)
+    if way:
+        check_way(way, s.execution)
     if isinstance(s, GrpoSettings):
         check_batch(s, processes)
         wanted = s.steps * s.prompts_per_step
@@ -140,7 +147,10 @@ def prepare(request: Request, processes: int) -> Prepared:
     examples = [replace(e, record=replace(e.record, image_path=e.record.image_path.resolve())) for e in examples]
     plan = None
     if (found := find_gpu()) and isinstance(s, GrpoSettings):
-        plan = plan_profile(replace(request.profile, settings=s, lengths=lengths), found[1], processes, policy.config)
+        profile = replace(request.profile, settings=s, lengths=lengths)
+        if way and way.sharding in SHARDINGS:
+            profile = replace(profile, sharding=way.sharding)
+        plan = plan_profile(profile, found[1], processes, policy.config)
         check_memory(plan, found[1], request.profile.name)
     config = {
         "model": request.model, "revision": request.revision, "family": request.family, "method": request.method, "seed": s.seed,
@@ -155,6 +165,8 @@ def prepare(request: Request, processes: int) -> Prepared:
     }
     step = open_run(request.run).step(request.step_name, to_jsonable(config), inputs, code=[])
     refuse_mixed(step)
+    if way and (last := max((step.path / CHECKPOINTS).glob("checkpoint-*"), key=number_of, default=None)):
+        check_shards(last, way, processes)
     return Prepared(request, examples, root, lengths, plan, step)
 
 
@@ -239,6 +251,18 @@ def refuse_mixed(step: Step) -> None:
         )
 
 
+def refuse_unshared(step: Step, patience: float = 60.0) -> None:
+    """Every process must see what the first one writes. Network file systems may take their time (`patience`, seconds)."""
+    from vr1kit.training import anybody
+
+    deadline = time.monotonic() + patience
+    while not (seen := step.has(ATTEMPT)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    if anybody(not seen):
+        what = f"not every process sees {step.path}, where the first one writes"
+        raise Refused(f"{what}; point VR1KIT_RUNS to a folder that all machines share")
+
+
 def train(prepared: Prepared, show: bool = True) -> Step:
     """Train in this process, alone or as one of many. Found again if it is done."""
     import torch
@@ -255,6 +279,7 @@ def train(prepared: Prepared, show: bool = True) -> Step:
         last = max((int(c.name.split("-")[-1]) for c in (step.path / CHECKPOINTS).glob("checkpoint-*")), default=0)
         step.trim_log(lambda row: row["step"] <= last)
     state.wait_for_everyone()
+    refuse_unshared(step)
     policy = load_policy(request.model, **load_options(request))
     dataset = to_dataset(prepared.examples, policy.write_boxes, prepared.root)
     if request.method == "sft":
