@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.util import find_spec
 
 import pytest
@@ -14,7 +14,8 @@ from vr1kit import cli
 from vr1kit.commands.arguments import parse_value
 from vr1kit.runs import open_run
 from vr1kit.safekeeping.files import digest
-from vr1kit.scale.model_runs import change_settings
+from vr1kit.scale.model_runs import change_settings, with_context
+from vr1kit.scale.plan import Lengths
 from vr1kit.settings import Execution, GrpoSettings, SftSettings
 
 SMALL = ["-p", "steps", "2", "-p", "prompts_per_step", "2", "-p", "num_generations", "2", "-p", "save_steps", "1"]
@@ -169,3 +170,14 @@ BAD = [("steps", "x"), ("steps", "0"), ("learning_rate", "NaN"), ("execution.acc
 @pytest.mark.parametrize(("name", "text"), BAD, ids=ascii)
 def test_a_value_of_another_type_is_refused_before_any_work(name, text, capsys):
     assert name.split(".")[-1] in complaint(capsys, "plan", "--profile", "qwen2.5-vl-7b", "-p", name, text)
+
+
+def test_a_colocated_vllm_has_room_for_the_longest_question_and_answer():
+    """Not for the model's whole context, 128,000 tokens of Qwen2.5-VL's, which no small GPU has room for."""
+    served = GrpoSettings(max_completion_length=100, execution=Execution(vllm="colocate"))
+    assert with_context(served, Lengths(760, 100, 512)).execution.vllm_context == 860
+    said = replace(served, execution=Execution(vllm="colocate", vllm_context=2000))
+    assert with_context(said, Lengths(760, 100, 512)) == said
+    assert with_context(GrpoSettings(), Lengths(760, 100, 512)) == GrpoSettings() and with_context(
+        SftSettings(), Lengths(7, 1, 5)
+    )

@@ -382,6 +382,7 @@ def grpo_config(settings: GrpoSettings, folder: Path, reward_weights: Sequence[f
     vllm = {
         "use_vllm": True, "vllm_mode": e.vllm, "vllm_server_base_url": e.vllm_url if e.vllm == "server" else None,
         "vllm_gpu_memory_utilization": e.vllm_memory, "vllm_tensor_parallel_size": e.vllm_tensor_parallel,
+        "vllm_max_model_length": e.vllm_context or None,  # None: the model's own, room for which no small GPU has
         # trl's defaults, said: an answer that the loss finds over three times as probable as vLLM did is left out
         "vllm_importance_sampling_correction": True, "vllm_importance_sampling_mode": "sequence_mask", "vllm_importance_sampling_clip_max": 3.0,
         "generation_kwargs": {"bad_words": ["<|image_pad|>"]},  # the loss would look for its picture; trl forbids it elsewhere

@@ -37,6 +37,7 @@ class Execution:
     vllm_url: str = "http://localhost:8000"  # of the server
     vllm_memory: float = 0.3  # share of the GPU for a colocated vLLM; trl's default
     vllm_tensor_parallel: int = 1  # GPUs that share one colocated vLLM
+    vllm_context: int = 0  # tokens of question and answer a colocated vLLM has room for; 0: what `vr1kit train` finds in the data
 
     def __post_init__(self):
         _check("precision", self.precision, PRECISIONS)

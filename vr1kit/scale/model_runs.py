@@ -263,6 +263,14 @@ def refuse_unshared(step: Step, patience: float = 60.0) -> None:
         raise Refused(f"{what}; point VR1KIT_RUNS to a folder that all machines share")
 
 
+def with_context(settings: GrpoSettings | SftSettings, lengths: Lengths) -> GrpoSettings | SftSettings:
+    """With room for the longest question and answer in a colocated vLLM, unless the settings say how much."""
+    e = settings.execution
+    if e.vllm != "colocate" or e.vllm_context:
+        return settings
+    return replace(settings, execution=replace(e, vllm_context=lengths.prompt + settings.max_completion_length))
+
+
 def train(prepared: Prepared, show: bool = True) -> Step:
     """Train in this process, alone or as one of many. Found again if it is done."""
     import torch
@@ -286,7 +294,16 @@ def train(prepared: Prepared, show: bool = True) -> Step:
         from vr1kit.sft import train_sft as run
     else:
         from vr1kit.grpo import train_grpo as run
-    run(policy, dataset, prepared.root, s, step.path, step.append_log, show, save_to=step.path / "model")
+    run(
+        policy,
+        dataset,
+        prepared.root,
+        with_context(s, prepared.lengths),
+        step.path,
+        step.append_log,
+        show,
+        save_to=step.path / "model",
+    )
     if state.is_main_process:
         rows = step.read_log()
         step.finish(
