@@ -146,6 +146,28 @@ def test_items_of_the_template_are_picked_out_of_any_junk(start):
     check_spans(text, parsed)
 
 
+FAULTS = {
+    "single quotes": lambda item: item.replace('"', "'"),
+    "bare keys": lambda item: item.replace('"bbox_2d"', "bbox_2d").replace('"label"', "label"),
+    "trailing comma": lambda item: item.replace("}", ",}"),
+    "no ] of the box": lambda item: item.replace("]", ""),
+    "no comma between fields": lambda item: item.replace("],", "]"),
+    "quotes and ]": lambda item: item.replace('"', "'").replace("]", ""),
+    "a list each": lambda item: f"[{item}]\n",
+    "other keys, too": lambda item: item.replace("}", ', "score": 0.5, "point_2d": [1, [2]]}'),
+    "box": lambda item: item.replace("bbox_2d", "box"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("wrap", ["[{}", "{}", "Here: [{}] Done."])
+def test_one_fault_in_each_of_three_hundred_items_loses_none(fault, wrap):
+    text = wrap.replace("{}", ", ".join(FAULTS[fault](f'{{"bbox_2d": [{k}, 2, {k + 1}, 4], "label": "a"}}') for k in range(300)))
+    parsed = parse_completion(text, (400, 400))
+    assert parsed.boxes_xyxy[:, 0].tolist() == list(range(300)) and parsed.dual_format == 0.0
+    check_spans(text, parsed)
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.sampled_from([*TOKENS, A, B, "1", "012", "1.50", '{"bbox": [', "2, ", '], "label": "a"', "} "]), max_size=14).map(

@@ -1,10 +1,11 @@
 """Flat items: read many objects at once out of text that is not JSON as a whole (see `completions`).
 
 A run is flat objects in a row, whatever words and commas stand between them; flat is what holds no object, or only such that hold
-none. Small repairs are made to the whole run: no comma before "}", double quotes for single ones, quotes around keys. Objects that
-are then JSON by the grammar below are decoded all at once, and mean what reading them token by token (`scan`) would find: no
-string here holds a brace, and a repair within a string leaves no JSON behind. The grammar takes less than JSON has (no long
-numbers, no lists in lists in lists), so that decoding what it took cannot fail; what it leaves is read by token.
+none. Small repairs are made to the whole run: no comma before "}", one after "]", the "]" of a box, double quotes for single ones,
+quotes around keys. Objects that are then JSON by the grammar below are decoded all at once, and mean what reading them token by
+token (`scan`) would find: no string here holds a brace, and a repair within a string leaves no JSON behind. The grammar takes less
+than JSON has (no long numbers, no lists in lists in lists), so that decoding what it took cannot fail; what it leaves is read by
+token.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ _VALUE = re.compile(r"(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|tr
 _LONG = 2_000  # ours: characters from which a run is worth trying as a whole
 
 _TRAILING = re.compile(rf",(?={_WS}\}})")
+_KEY_NEXT = rf"""{_WS}"[^"\\{{}}\n]*+"{_WS}:"""
+_NO_COMMA = re.compile(rf"\](?={_KEY_NEXT})")
+_ASCRIBED = 32  # ours: objects whose own repairs are looked at, where there are several kinds
 _BARE_KEY = re.compile(rf"([{{,]{_WS})(?!(?:true|false|null)\b)([A-Za-z_][A-Za-z0-9_]*+)(?={_WS}:)")
 
 # JSON that any decoder takes.
@@ -36,6 +40,9 @@ _STRING = (
     r'"[^"\\{}\x00-\x1f\ud800-\udfff]*+(?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4})[^"\\{}\x00-\x1f\ud800-\udfff]*+)*+"'
 )
 _NUMBER = r"-?(?:0|[1-9][0-9]{0,17}+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]{1,2})?+"
+_NO_BRACKET = re.compile(  # begins with letters to look for, which makes it five times as fast
+    rf"""(box(?:(?<=\Wbbox)(?:_2d)?|(?<=\Wbox))"?{_WS}:{_WS}\[{_WS}{_NUMBER}(?:{_WS},{_WS}{_NUMBER}){{3}})(?={_WS}(?:,{_KEY_NEXT}|\}}))"""
+)
 _SIMPLE = rf"(?:{_NUMBER}|{_STRING}|true|false|null)"
 
 
@@ -93,10 +100,13 @@ def decode_items(run: str) -> Items:
     repaired: dict[int, set[str]] = {}
     torn = [index for index, item in enumerate(items) if item is None]
     mended, flaws = _mend([texts[index] for index in torn]) if torn else ("", set())
+    unseen = set(flaws)
     for index, item in zip(torn, _decode(mended)[1], strict=True) if flaws or unquoted else ():
         if item is not None:
-            items[index] = item
-            repaired[index] = flaws if len(flaws) == 1 else _mend([texts[index]])[1]
+            items[index], repaired[index] = item, flaws
+            if unseen and len(flaws) > 1 and len(repaired) < _ASCRIBED:  # which of them is this one's?
+                repaired[index] = _mend([texts[index]])[1]
+                unseen -= repaired[index]
     return texts, items, repaired
 
 
@@ -121,10 +131,16 @@ def _mend(items: list[str]) -> tuple[str, set[str]]:
         if requoted != items:
             flaws.add("quotes")
             mended = "".join(requoted)
-    parts = _TRAILING.split(mended)
-    if len(parts) > 1:
-        flaws.add("punctuation")
-        mended = "".join(parts)
+    for fault, repair in ((_TRAILING, ""), (_NO_COMMA, "],")):
+        parts = fault.split(mended)
+        if len(parts) > 1:
+            flaws.add("punctuation")
+            mended = repair.join(parts)
+    if mended.count("[") > mended.count("]"):
+        parts = _NO_BRACKET.split(mended)  # text, a box without its "]", text, ...
+        if len(parts) > 1:
+            flaws.add("unclosed")
+            mended = "".join([part + "]" * (index % 2) for index, part in enumerate(parts)])
     parts = _BARE_KEY.split(mended)  # text, what stands before a key, the key, text, ...; substituting takes four times as long
     if len(parts) > 1:
         flaws.add("quotes")
