@@ -164,7 +164,7 @@ class GroupedProcessor:
 
 def ask_colocated(generate: Callable, image: int, prompts: list[list[int]], images, *rest, **options) -> tuple:
     """trl's `VLLMGeneration.generate` with each picture shown once. vLLM 0.29 writes a picture's tokens in place of one placeholder,
-    and trl 1.16 hands over as many as the picture has: of 36 it makes 71, and the answers are about something else.
+    and trl 1.16 hands over as many as the picture has (its issue 6294): of 36 it makes 71, and the answers are about something else.
 
     image: the placeholder. Raises RuntimeError where vLLM answers another prompt than the loss will see.
     """

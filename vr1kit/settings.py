@@ -33,7 +33,7 @@ class Execution:
     accumulation: int = 1  # micro-batches per step: each process sees prompts x generations / processes / accumulation at once
     activation_checkpointing: bool = False  # recompute instead of keeping
     trackers: tuple[str, ...] = ()  # of TRACKERS, beside log.jsonl
-    vllm: str = ""  # rollouts by vLLM, in the training's own GPUs (colocate) or by `trl vllm-serve` (server)
+    vllm: str = ""  # rollouts by vLLM, in the training's own GPUs (colocate) or by `vllm serve` (server; docs/real_models.md)
     vllm_url: str = "http://localhost:8000"  # of the server
     vllm_memory: float = 0.3  # share of the GPU for a colocated vLLM; trl's default
     vllm_tensor_parallel: int = 1  # GPUs that share one colocated vLLM
