@@ -173,6 +173,8 @@ def test_a_text_torn_everywhere_is_read_up_to_a_limit_and_its_whole_items_to_the
     assert parsed.reasons == ("junk",) + ("box_type",) * read + ("incomplete",) + ("unread",) * unread
     assert read > 10 and read + 1 + unread == 152
     check_spans(parsed.text, parsed)
+    wrapped = parse_completion('{"objects": [' + ", ".join([torn] * 150 + [A]), SIZE)
+    assert wrapped.labels == ("a",) and sum(wrapped.reasons.count(r) for r in ITEM_REASONS) == 150  # the wrapper is none
     few = parse_completion("[" + ", ".join([torn] * 30 + [A]) + "]", SIZE)
     assert few.reasons == ("junk",) + ("box_type",) * 30 and few.labels == ("a",)
 

@@ -34,6 +34,7 @@ class Rest:
     """Of a text: what of a run of flat objects was decoded already when reading stopped, and all that follows."""
 
     stop: int  # end of the last token that was read
+    depth: int  # how many lists and objects the run stands in
     start: int  # of the run's rest
     end: int
     texts: Sequence[str] = ()  # its objects

@@ -156,7 +156,7 @@ class Scan:
             return True
         texts, items, repaired = decode_items(match[0])
         self.left -= len(repaired)
-        at, torn_end = 0, start
+        depth, at, torn_end = len(self.stack), 0, start
         while (at := self.findings.add_items(items, at)) < len(items):
             self.end = self.text.index(texts[at], torn_end)  # one like it before would be torn, too
             if self.left <= 0:
@@ -164,7 +164,7 @@ class Scan:
                 break
             self.torn_until = torn_end = self.end + len(texts[at])
             self.last = _COMMA
-            self._scan(len(self.stack))
+            self._scan(depth)
             at += 1
             if self.left < 0 or self.end != torn_end:
                 self.left -= len(items) - at  # the rest will be read once more
@@ -173,22 +173,22 @@ class Scan:
             self.end, self.last = match.end(), _VALUE
         self.flaws.update(*(flaws for index, flaws in repaired.items() if index < at))
         if self.left < 0 and self.rest is None and self.end <= torn_end:
-            self.rest = Rest(self.end, torn_end, match.end(), texts[at:], items[at:])
+            self.rest = Rest(self.end, depth, torn_end, match.end(), texts[at:], items[at:])
         return True
 
     def _pick_items(self) -> None:
         """Once too many tokens were read: of the rest, what was decoded already and items as in the template."""
-        unclosed = "unclosed" in self.flaws
-        self.rest = self.rest or Rest(self.end, self.end, self.end)
-        self._close_at_end()
-        if not unclosed:
-            self.flaws.discard("unclosed")  # what would close it was not read
+        unclosed, self.rest = "unclosed" in self.flaws, self.rest or Rest(self.end, 0, self.end, self.end)
+        self._close_at_end(self.rest.depth)
         picks = decode_picks(self.text, self.rest.end)
         unread = self.rest.items.count(None) + (self.text.count("{", self.rest.end) > len(picks))
-        self.findings.found += ["unread"] * (unread or not self.flaws)
+        self.findings.found += ["unread"] * unread
         at = -1
         while at < len(self.rest.items):
             at = self.findings.add_items(self.rest.items, at + 1)
+        self._close_at_end()
+        self.flaws.difference_update(() if unclosed else ("unclosed",))  # what would close it was not read
+        self.findings.found += [] if unread or self.flaws else ["unread"]
         self.findings.add_items(picks, 0)
 
     def _open_object(self, start: int) -> None:
@@ -256,11 +256,11 @@ class Scan:
             self.flaws.add("punctuation")
         self._pop_list(closed=True)
 
-    def _close_at_end(self) -> None:
-        if self.stack and not self.open_objects:
+    def _close_at_end(self, depth: int = 0) -> None:
+        if self.stack and not self.open_objects and not depth:
             self.flaws.add("unclosed")
             self.stack.clear()
-        while self.stack:
+        while len(self.stack) > depth:
             self.flaws.add("unclosed")
             if isinstance(self.stack[-1], Object):
                 self._pop_object(self.end, cut=True)
