@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from vr1kit import cli
 from vr1kit.commands.arguments import parse_value
 from vr1kit.runs import open_run
+from vr1kit.safekeeping import checkpoints
+from vr1kit.safekeeping.checkpoints import number_of
 from vr1kit.safekeeping.files import digest
 from vr1kit.scale.model_runs import change_settings, with_context
 from vr1kit.scale.plan import Lengths
@@ -181,3 +183,22 @@ def test_a_colocated_vllm_has_room_for_the_longest_question_and_answer():
     assert with_context(GrpoSettings(), Lengths(760, 100, 512)) == GrpoSettings() and with_context(
         SftSettings(), Lengths(7, 1, 5)
     )
+
+
+def test_a_training_killed_while_it_wrote_a_checkpoint_logs_no_step_twice(toybox_folder, runs_folder, monkeypatch):
+    """It goes on from the last whole one; the rows since then are written again, not once more."""
+    words = ["train", "--profile", "tiny", "--data", str(toybox_folder), *SMALL, "-p", "steps", "3", "--label", "killed"]
+    seal = checkpoints.seal
+
+    def seal_the_first(path):
+        if number_of(path) > 1:
+            raise OSError("killed here")
+        seal(path)
+
+    monkeypatch.setattr(checkpoints, "seal", seal_the_first)
+    assert cli.main(words) != 0
+    folder = runs_folder / "models" / "training" / "killed"
+    assert [path.name for path in sorted((folder / "checkpoints").glob("checkpoint-*"))] == ["checkpoint-1", "checkpoint-2"]
+    monkeypatch.setattr(checkpoints, "seal", seal)
+    assert cli.main(words) == 0
+    assert [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines()] == [1, 2, 3]

@@ -36,6 +36,11 @@ def find_last(folder: Path) -> Path | None:
     return None
 
 
+def find_last_sealed(folder: Path) -> Path | None:
+    """The newest finished checkpoint, by its seal alone: nothing is read, nothing removed, so that several processes may ask."""
+    return max((path.parent for path in folder.glob(f"checkpoint-*/{SEAL}")), key=number_of, default=None)
+
+
 def number_of(checkpoint: Path | None) -> int:
     """Steps trained: 50 of checkpoint-50; 0 where there is no checkpoint, -1 where the name has no number."""
     digits = checkpoint.name.rsplit("-", 1)[-1] if checkpoint else "0"

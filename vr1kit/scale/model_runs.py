@@ -24,7 +24,7 @@ from vr1kit.filters import Limits, find_reasons
 from vr1kit.formats.readers import open_dataset
 from vr1kit.records import DetectionSet, shorten
 from vr1kit.runs import ATTEMPT, CHECKPOINTS, Step, open_run, read_json
-from vr1kit.safekeeping.checkpoints import number_of
+from vr1kit.safekeeping.checkpoints import find_last, find_last_sealed, number_of
 from vr1kit.safekeeping.files import digest, file_hash, to_jsonable
 from vr1kit.safekeeping.provenance import describe_machine
 from vr1kit.scale.checks import (
@@ -165,7 +165,7 @@ def prepare(request: Request, processes: int, way: Way | None = None) -> Prepare
     }
     step = open_run(request.run).step(request.step_name, to_jsonable(config), inputs, code=[])
     refuse_mixed(step)
-    if way and (last := max((step.path / CHECKPOINTS).glob("checkpoint-*"), key=number_of, default=None)):
+    if way and (last := find_last_sealed(step.path / CHECKPOINTS)):
         check_shards(last, way, processes)
     return Prepared(request, examples, root, lengths, plan, step)
 
@@ -284,7 +284,7 @@ def train(prepared: Prepared, show: bool = True) -> Step:
         return step
     state.wait_for_everyone()  # all have looked before the first one writes
     if state.is_main_process and step.begin():
-        last = max((int(c.name.split("-")[-1]) for c in (step.path / CHECKPOINTS).glob("checkpoint-*")), default=0)
+        last = number_of(find_last(step.path / CHECKPOINTS))
         step.trim_log(lambda row: row["step"] <= last)
     state.wait_for_everyone()
     refuse_unshared(step)
