@@ -114,6 +114,12 @@ class Findings:
                 self.found.append(fault)
         return len(items)
 
+    def add_whole(self, items: Sequence[Detection | dict | None]) -> None:
+        """Add objects of a run, but those that tokens must be read for."""
+        at = -1
+        while at < len(items):
+            at = self.add_items(items, at + 1)
+
     def to_outcome(self, text: str, spans: Spans) -> ParsedCompletion:
         kept = [entry for entry in self.found if type(entry) is not str]
         codes = [entry for entry in self.found if type(entry) is str]

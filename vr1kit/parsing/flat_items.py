@@ -94,17 +94,17 @@ def decode_run(run: str, even: bool) -> list[Detection] | None:
 
 def decode_items(run: str) -> Items:
     """Each flat object of a run."""
-    unquoted = _UNQUOTED.match(run) is not None  # then hardly one of them is JSON as it is
-    texts, items = (_OBJECT.findall(run), []) if unquoted else _decode(run)
+    as_it_is = not (_UNQUOTED.match(run) or 2 * run.count("]") < run.count("["))  # or hardly one of them is JSON
+    texts, items = _decode(run) if as_it_is else (_OBJECT.findall(run), [])
     items = items or [None] * len(texts)
     repaired: dict[int, set[str]] = {}
     torn = [index for index, item in enumerate(items) if item is None]
     mended, flaws = _mend([texts[index] for index in torn]) if torn else ("", set())
-    unseen = set(flaws)
-    for index, item in zip(torn, _decode(mended)[1], strict=True) if flaws or unquoted else ():
+    unseen = set(flaws) if len(flaws) > 1 and len(torn) > 1 else set()
+    for index, item in zip(torn, _decode(mended)[1], strict=True) if flaws or not as_it_is else ():
         if item is not None:
             items[index], repaired[index] = item, flaws
-            if unseen and len(flaws) > 1 and len(repaired) < _ASCRIBED:  # which of them is this one's?
+            if unseen and len(repaired) < _ASCRIBED:  # which of them is this one's?
                 repaired[index] = _mend([texts[index]])[1]
                 unseen -= repaired[index]
     return texts, items, repaired

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from vr1kit.parsing.detections import BOX_KEYS, FENCE_CLOSE, FENCE_OPEN, WHITESPACE, ItemSpans, ParsedCompletion, Span
@@ -21,7 +22,7 @@ from vr1kit.parsing.picks import Rest, decode_picks
 from vr1kit.parsing.strings import String, read_json_string, read_torn_string
 
 MOST_TOKENS = 750  # ours: some thirty torn items, more where their labels and boxes are whole
-_ATTEMPT = 3  # tokens that trying a flat object counts for
+_ATTEMPT = 4  # tokens that trying a flat object counts for, and as many for decoding some
 
 _OPENER = re.compile(r"[\[{]")
 _TOKEN = re.compile(r"""[ \t\n\r]*(\[+|[\]{},:"']|[^\[\]{},:"' \t\n\r]+)""")
@@ -146,16 +147,14 @@ class Scan:
             match, flaws = FLAT.match(self.text, start), set()
         if match is None:
             return False
-        if not self.stack:
-            flaws.add("not_a_list")
-        elif self.last == _VALUE:
-            flaws.add("punctuation")
+        if not self.stack or self.last == _VALUE:
+            flaws.add("punctuation" if self.stack else "not_a_list")
         self.flaws |= flaws
         if (whole := decode_run(match[0], even=not flaws)) and self.findings.keep_all(whole):
             self.end, self.last = match.end(), _VALUE
             return True
         texts, items, repaired = decode_items(match[0])
-        self.left -= len(repaired)
+        self.left -= _ATTEMPT + len(repaired)
         depth, at, torn_end = len(self.stack), 0, start
         while (at := self.findings.add_items(items, at)) < len(items):
             self.end = self.text.index(texts[at], torn_end)  # one like it before would be torn, too
@@ -183,13 +182,14 @@ class Scan:
         picks = decode_picks(self.text, self.rest.end)
         unread = self.rest.items.count(None) + (self.text.count("{", self.rest.end) > len(picks))
         self.findings.found += ["unread"] * unread
-        at = -1
-        while at < len(self.rest.items):
-            at = self.findings.add_items(self.rest.items, at + 1)
+        self.findings.add_whole(self.rest.items)
+        kept = self.findings.kept
         self._close_at_end()
+        if self.findings.kept < kept:  # they were within a detection
+            self.rest = replace(self.rest, texts=(), items=())
         self.flaws.difference_update(() if unclosed else ("unclosed",))  # what would close it was not read
         self.findings.found += [] if unread or self.flaws else ["unread"]
-        self.findings.add_items(picks, 0)
+        self.findings.add_whole(picks)
 
     def _open_object(self, start: int) -> None:
         in_numbers = self.read_string is read_json_string and self.stack and isinstance(self.stack[-1], Numbers)
