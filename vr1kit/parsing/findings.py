@@ -116,9 +116,9 @@ class Findings:
 
     def add_whole(self, items: Sequence[Detection | dict | None]) -> None:
         """Add objects of a run, but those that tokens must be read for."""
-        at = -1
-        while at < len(items):
-            at = self.add_items(items, at + 1)
+        whole, at = [item for item in items if item is not None], -1
+        while at < len(whole):
+            at = self.add_items(whole, at + 1)
 
     def to_outcome(self, text: str, spans: Spans) -> ParsedCompletion:
         kept = [entry for entry in self.found if type(entry) is not str]
