@@ -120,7 +120,8 @@ def content_holds(boxes: Sequence[Sequence[float]], size: tuple[float, float]) -
 
 def content_fault(box: list[float], size: tuple[float, float]) -> str | None:
     x1, y1, x2, y2 = box
-    if not all(abs(number) <= sys.float_info.max for number in box):  # isfinite, but for integers of any length too
+    most = sys.float_info.max  # isfinite would not take integers of any length
+    if not (-most <= x1 <= most and -most <= y1 <= most and -most <= x2 <= most and -most <= y2 <= most):
         return "not_finite"
     if not (x1 < x2 and y1 < y2):
         return "not_ordered"

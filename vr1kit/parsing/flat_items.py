@@ -21,7 +21,6 @@ _INNER = r"""[^{}"]*+(?:"[^"\\{}\n]*+(?:\\[^{}\n][^"\\{}\n]*+)*+"[^{}"]*+)*+"""
 _FLAT = rf"""\{{{_INNER}(?:(?:(?<=:)|(?<=: ))\{{{_INNER}\}}{_INNER})*+\}}"""
 _BRACED = r"\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}"  # finds the end of what is known to be flat, whatever quotes are in it
 _OBJECT = re.compile(_BRACED)
-_UNQUOTED = re.compile(rf"""\{{{_WS}[^"}}]""")
 FLAT = re.compile(_FLAT)
 RUN = re.compile(rf"""{_FLAT}(?:[^{{}}\[\]"':]*+{_FLAT})*+""")
 _BETWEEN = re.compile(r"""\}([^{}\[\]"':]*)\{""")
@@ -94,7 +93,7 @@ def decode_run(run: str, even: bool) -> list[Detection] | None:
 
 def decode_items(run: str) -> Items:
     """Each flat object of a run."""
-    as_it_is = not (_UNQUOTED.match(run) or 2 * run.count("]") < run.count("["))  # or hardly one of them is JSON
+    as_it_is = 2 * run.count('":') > run.count(":") and 2 * run.count("]") >= run.count("[")  # or hardly one of them is JSON
     texts, items = _decode(run) if as_it_is else (_OBJECT.findall(run), [])
     items = items or [None] * len(texts)
     repaired: dict[int, set[str]] = {}
@@ -126,17 +125,19 @@ def _decode_all(decoder: msgspec.json.Decoder, items: list[str]) -> list[Detecti
 def _mend(items: list[str]) -> tuple[str, set[str]]:
     """Flat objects in a row with what can be repaired, and the answer reasons for it."""
     flaws = set()
-    if "'" in (mended := "".join(items)):
-        requoted = [item.replace("'", '"') if '"' not in item and "\\" not in item else item for item in items]
-        if requoted != items:
+    if "'" in (whole := (mended := "".join(items))):
+        if '"' in whole or "\\" in whole:
+            mended = "".join([item.replace("'", '"') if '"' not in item and "\\" not in item else item for item in items])
+        else:
+            mended = whole.replace("'", '"')
+        if mended != whole:
             flaws.add("quotes")
-            mended = "".join(requoted)
     for fault, repair in ((_TRAILING, ""), (_NO_COMMA, "],")):
         parts = fault.split(mended)
         if len(parts) > 1:
             flaws.add("punctuation")
             mended = repair.join(parts)
-    if mended.count("[") > mended.count("]"):
+    if mended.count("[") - mended.count("]") > len(items) // 8:  # a few are read by token sooner
         parts = _NO_BRACKET.split(mended)  # text, a box without its "]", text, ...
         if len(parts) > 1:
             flaws.add("unclosed")

@@ -21,7 +21,7 @@ from vr1kit.parsing.frames import Label, Numbers, Object
 from vr1kit.parsing.picks import Rest, decode_picks
 from vr1kit.parsing.strings import String, read_json_string, read_torn_string
 
-MOST_TOKENS = 750  # ours: some thirty torn items, more where their labels and boxes are whole
+MOST_TOKENS = 650  # ours: some thirty torn items, more where their labels and boxes are whole
 _ATTEMPT = 4  # tokens that trying a flat object counts for, and as many for decoding some
 
 _OPENER = re.compile(r"[\[{]")
@@ -183,9 +183,9 @@ class Scan:
         unread = self.rest.items.count(None) + (self.text.count("{", self.rest.end) > len(picks))
         self.findings.found += ["unread"] * unread
         self.findings.add_whole(self.rest.items)
-        kept = self.findings.kept
+        dropped = self.findings.dropped
         self._close_at_end()
-        if self.findings.kept < kept:  # they were within a detection
+        if self.findings.dropped > dropped:  # they were within a detection
             self.rest = replace(self.rest, texts=(), items=())
         self.flaws.difference_update(() if unclosed else ("unclosed",))  # what would close it was not read
         self.findings.found += [] if unread or self.flaws else ["unread"]
