@@ -14,6 +14,8 @@ import numpy as np
 from vr1kit.boxes import Boxes
 
 WHITESPACE = " \t\n\r"  # JSON's
+WS = r"[ \t\n\r]*+"  # the same, any of it, in a regular expression
+NUMBER = r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+"  # JSON's
 BOX_KEYS = ("bbox_2d", "bbox", "box")  # the first is Qwen's and the strict one; the others are ours, for recovery
 FENCE_OPEN, FENCE_CLOSE = "```json", "```"  # Qwen2.5-VL's way to write an answer
 MAX_SIDE = 1e9  # ours: no picture is wider; keeps every area far from overflow

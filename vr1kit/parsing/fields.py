@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 
+from vr1kit.parsing.detections import NUMBER, WS
 from vr1kit.parsing.frames import Label, Numbers
 
-_WS = r"[ \t\n\r]*+"
-_NUMBER = r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+"
 _TEXT = (
     r"""(?:"([^"\\{}\x00-\x1f]*+)"|'([^'\\{}\x00-\x1f]*+)'(?=[ \t\r\n]*+(?:[,:\]}]|\Z)))"""  # the ' of "man's" does not end it
 )
@@ -19,12 +18,12 @@ _BOX = r"\[([-+.0-9eE, \t\n\r]*+)\]"
 
 
 def _field(quote: str) -> re.Pattern:
-    return re.compile(rf"""{quote}(?:label\1{_WS}:{_WS}{_TEXT}|(bbox_2d|bbox|box)\1{_WS}:{_WS}{_BOX})""")
+    return re.compile(rf"""{quote}(?:label\1{WS}:{WS}{_TEXT}|(bbox_2d|bbox|box)\1{WS}:{WS}{_BOX})""")
 
 
 _QUOTED, _BARE = _field("""(["'])"""), _field("()")
-_FOUR = re.compile(rf"{_WS}{_NUMBER}{_WS}(?:,{_WS}{_NUMBER}{_WS}){{3}}")
-_ONE = re.compile(_NUMBER)
+JSON_NUMBER = re.compile(NUMBER)
+_FOUR = re.compile(rf"{WS}{NUMBER}{WS}(?:,{WS}{NUMBER}{WS}){{3}}")
 
 Field = tuple[str, Label | Numbers, int, set[str]]
 """Key, value, end (exclusive) and the answer reasons that reading it by token would give."""
@@ -55,7 +54,7 @@ def _read_numbers(numbers: str, flaws: set[str]) -> list[float | None]:
     parts = [part.split() for part in numbers.split(",")]
     if parts != [[]] and any(len(part) != 1 for part in parts):
         flaws.add("punctuation")
-    values = [float(word) if _ONE.fullmatch(word) else None for part in parts for word in part]
+    values = [float(word) if JSON_NUMBER.fullmatch(word) else None for part in parts for word in part]
     if None in values:
         flaws.add("junk")
     return values

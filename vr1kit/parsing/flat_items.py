@@ -14,9 +14,8 @@ import re
 
 import msgspec
 
-from vr1kit.parsing.detections import STRICT, Detection
+from vr1kit.parsing.detections import NUMBER, STRICT, WS, Detection
 
-_WS = r"[ \t\n\r]*+"
 _INNER = r"""[^{}"]*+(?:"[^"\\{}\n]*+(?:\\[^{}\n][^"\\{}\n]*+)*+"[^{}"]*+)*+"""
 _FLAT = rf"""\{{{_INNER}(?:(?:(?<=:)|(?<=: ))\{{{_INNER}\}}{_INNER})*+\}}"""
 _BRACED = r"\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}"  # finds the end of what is known to be flat, whatever quotes are in it
@@ -25,14 +24,14 @@ FLAT = re.compile(_FLAT)
 RUN = re.compile(rf"""{_FLAT}(?:[^{{}}\[\]"':]*+{_FLAT})*+""")
 _BETWEEN = re.compile(r"""\}([^{}\[\]"':]*)\{""")
 _WORD = re.compile(r"[^, \t\n\r]+")
-_VALUE = re.compile(r"(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null)\Z")  # an item, if a bad one
+_VALUE = re.compile(rf"(?:{NUMBER}|true|false|null)\Z")  # an item, if a bad one
 _LONG = 2_000  # ours: characters from which a run is worth trying as a whole
 
-_TRAILING = re.compile(rf",(?={_WS}\}})")
-_KEY_NEXT = rf"""{_WS}"[^"\\{{}}\n]*+"{_WS}:"""
+_TRAILING = re.compile(rf",(?={WS}\}})")
+_KEY_NEXT = rf"""{WS}"[^"\\{{}}\n]*+"{WS}:"""
 _NO_COMMA = re.compile(rf"\](?={_KEY_NEXT})")
 _ASCRIBED = 32  # ours: objects whose own repairs are looked at, where there are several kinds
-_BARE_KEY = re.compile(rf"([{{,]{_WS})(?!(?:true|false|null)\b)([A-Za-z_][A-Za-z0-9_]*+)(?={_WS}:)")
+_BARE_KEY = re.compile(rf"([{{,]{WS})(?!(?:true|false|null)\b)([A-Za-z_][A-Za-z0-9_]*+)(?={WS}:)")
 
 # JSON that any decoder takes.
 _STRING = (
@@ -40,26 +39,26 @@ _STRING = (
 )
 _NUMBER = r"-?(?:0|[1-9][0-9]{0,17}+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]{1,2})?+"
 _NO_BRACKET = re.compile(  # begins with letters to look for, which makes it five times as fast
-    rf"""(box(?:(?<=\Wbbox)(?:_2d)?|(?<=\Wbox))"?{_WS}:{_WS}\[{_WS}{_NUMBER}(?:{_WS},{_WS}{_NUMBER}){{3}})(?={_WS}(?:,{_KEY_NEXT}|\}}))"""
+    rf"""(box(?:(?<=\Wbbox)(?:_2d)?|(?<=\Wbox))"?{WS}:{WS}\[{WS}{_NUMBER}(?:{WS},{WS}{_NUMBER}){{3}})(?={WS}(?:,{_KEY_NEXT}|\}}))"""
 )
 _SIMPLE = rf"(?:{_NUMBER}|{_STRING}|true|false|null)"
 
 
 def _list_of(value: str) -> str:
-    return rf"\[{_WS}(?:{value}{_WS}(?:,{_WS}{value}{_WS})*+)?+\]"
+    return rf"\[{WS}(?:{value}{WS}(?:,{WS}{value}{WS})*+)?+\]"
 
 
 def _object_of(value: str) -> str:
-    member = rf"{_STRING}{_WS}:{_WS}{value}{_WS}"
-    return rf"\{{{_WS}(?:{member}(?:,{_WS}{member})*+)?+\}}"
+    member = rf"{_STRING}{WS}:{WS}{value}{WS}"
+    return rf"\{{{WS}(?:{member}(?:,{WS}{member})*+)?+\}}"
 
 
 _LISTS = _list_of(rf"(?:{_SIMPLE}|{_list_of(_SIMPLE)})")
 _JSON = _object_of(rf"(?:{_SIMPLE}|{_LISTS}|{_object_of(rf'(?:{_SIMPLE}|{_list_of(_SIMPLE)})')})")
-_BOX = rf'"bbox_2d"{_WS}:{_WS}\[{_WS}{_NUMBER}{_WS}(?:,{_WS}{_NUMBER}{_WS}){{3}}\]{_WS}'
-_LABEL = rf'"label"{_WS}:{_WS}{_STRING}{_WS}'
+_BOX = rf'"bbox_2d"{WS}:{WS}\[{WS}{_NUMBER}{WS}(?:,{WS}{_NUMBER}{WS}){{3}}\]{WS}'
+_LABEL = rf'"label"{WS}:{WS}{_STRING}{WS}'
 _KINDS = re.compile(
-    rf"(\{{{_WS}(?:{_BOX},{_WS}{_LABEL}|{_LABEL},{_WS}{_BOX})\}})|({_JSON})|({_BRACED})"
+    rf"(\{{{WS}(?:{_BOX},{WS}{_LABEL}|{_LABEL},{WS}{_BOX})\}})|({_JSON})|({_BRACED})"
 )  # strict, other JSON, neither
 _DECODER = msgspec.json.Decoder()
 

@@ -8,23 +8,22 @@ from dataclasses import dataclass
 
 import msgspec
 
-from vr1kit.parsing.detections import BOX_KEYS, Detection, Span
+from vr1kit.parsing.detections import BOX_KEYS, WS, Detection, Span
 
-_WS = r"[ \t\n\r]*+"
-_NUMBER = rf"{_WS}-?(?:0|[1-9][0-9]{{0,8}}+)(?:\.[0-9]{{1,18}}+)?+(?:[eE][+-]?[0-9]{{1,2}}+)?+{_WS}"  # of what any decoder takes
+_NUMBER = rf"{WS}-?(?:0|[1-9][0-9]{{0,8}}+)(?:\.[0-9]{{1,18}}+)?+(?:[eE][+-]?[0-9]{{1,2}}+)?+{WS}"  # of what any decoder takes
 
 
 def _box(quote: int) -> str:
-    return rf"""(["']?)(bbox_2d|bbox|box)\{quote}{_WS}:{_WS}\[({",".join([_NUMBER] * 4)})\]{_WS}"""
+    return rf"""(["']?)(bbox_2d|bbox|box)\{quote}{WS}:{WS}\[({",".join([_NUMBER] * 4)})\]{WS}"""
 
 
 def _label(quote: int) -> str:
     text = r"""(?:"([^"\\{}\x00-\x1f]*+)"|'([^'"\\{}\x00-\x1f]*+)')"""
-    return rf"""(["']?)label\{quote}{_WS}:{_WS}{text}{_WS}"""
+    return rf"""(["']?)label\{quote}{WS}:{WS}{text}{WS}"""
 
 
 _PICK = re.compile(  # perhaps without its "}"
-    rf"""\{{{_WS}(?=["'bl])(?:{_box(quote=1)},{_WS}{_label(quote=4)}|{_label(quote=7)},{_WS}{_box(quote=10)}),?+{_WS}\}}?+"""
+    rf"""\{{{WS}(?=["'bl])(?:{_box(quote=1)},{WS}{_label(quote=4)}|{_label(quote=7)},{WS}{_box(quote=10)}),?+{WS}\}}?+"""
 )
 _BOXES = msgspec.json.Decoder(list[tuple[float, float, float, float]])
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 from vr1kit.parsing.detections import BOX_KEYS, FENCE_CLOSE, FENCE_OPEN, WHITESPACE, ItemSpans, ParsedCompletion, Span
-from vr1kit.parsing.fields import Field, read_field
+from vr1kit.parsing.fields import JSON_NUMBER, Field, read_field
 from vr1kit.parsing.findings import Findings
 from vr1kit.parsing.flat_items import FLAT, RUN, decode_items, decode_run, judge_separators
 from vr1kit.parsing.frames import Label, Numbers, Object
@@ -26,7 +26,6 @@ _ATTEMPT = 4  # tokens that trying a flat object counts for, and as many for dec
 
 _OPENER = re.compile(r"[\[{]")
 _TOKEN = re.compile(r"""[ \t\n\r]*(\[+|[\]{},:"']|[^\[\]{},:"' \t\n\r]+)""")
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _LITERALS = {"true", "false", "null"}
 _NOT_FINITE = {"nan", "inf", "infinity"}  # as Python, JavaScript and printf write them, in any case
 
@@ -359,7 +358,7 @@ class Scan:
             self._value(Label(value, span, closed) if label else None, span)
 
     def _word(self, word: str, span: Span) -> None:
-        number = float(word) if _NUMBER.fullmatch(word) else None
+        number = float(word) if JSON_NUMBER.fullmatch(word) else None
         if number is None and word not in _LITERALS:
             if isinstance(self.stack[-1], Object) and self.last in (_OPEN, _COMMA):
                 self.flaws.add("quotes")
