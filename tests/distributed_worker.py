@@ -31,6 +31,7 @@ if mode != "ddp" and launched:
 from vr1kit import grpo  # noqa: E402
 from vr1kit.data import Part, curate, read_coco, to_dataset  # noqa: E402
 from vr1kit.models import load_policy  # noqa: E402
+from vr1kit.scale.ranks import leave_group  # noqa: E402
 from vr1kit.settings import GrpoSettings  # noqa: E402
 
 
@@ -69,5 +70,4 @@ def log(row):
 
 
 grpo.train_grpo(policy, dataset, scenes, settings, folder, log, show=False, save_to=folder / "model")
-if torch.distributed.is_initialized():
-    torch.distributed.destroy_process_group()
+leave_group()

@@ -298,11 +298,20 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Exit codes: 0 good, 1 the work failed, 2 bad input, 130 Ctrl-C or SIGTERM."""
+    arguments = build_parser().parse_args(words)
+    arguments.words = list(sys.argv[1:] if words is None else words)  # for those that start themselves again
+    code = _run(arguments)
+    if "torch.distributed" in sys.modules:
+        from vr1kit.scale.ranks import leave_group
+
+        leave_group(failed=code not in (0, 130))
+    return code
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from vr1kit.safekeeping.disks import is_full_disk
     from vr1kit.safekeeping.interruption import sigterm_as_ctrl_c
 
-    arguments = build_parser().parse_args(words)
-    arguments.words = list(sys.argv[1:] if words is None else words)  # for those that start themselves again
     try:
         with sigterm_as_ctrl_c():
             return arguments.run_subcommand(arguments)

@@ -27,6 +27,7 @@ from vr1kit.safekeeping import checkpoints, disks
 from vr1kit.safekeeping.files import open_folder_atomic
 from vr1kit.safekeeping.interruption import Stop, stop_at_next_step
 from vr1kit.safekeeping.manifests import TENSORBOARD
+from vr1kit.scale.ranks import anybody
 from vr1kit.settings import GrpoSettings, SftSettings
 
 # trl 1.16 and peft 0.21 call transformers 5 by older names, in every step; nothing here does.
@@ -192,15 +193,6 @@ class SafeSaving(TrainerCallback):
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             checkpoints.seal(checkpoint)
             self.size = sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file())
-
-
-def anybody(asked: bool) -> bool:
-    """Whether one of the processes was asked: a signal may reach them in different steps, and all must stop in the same."""
-    if not dist.is_initialized():
-        return asked
-    flag = torch.tensor(int(asked), device="cuda" if dist.get_backend() == "nccl" else "cpu")
-    dist.all_reduce(flag, dist.ReduceOp.MAX)
-    return bool(flag)
 
 
 @contextmanager

@@ -253,7 +253,7 @@ def refuse_mixed(step: Step) -> None:
 
 def refuse_unshared(step: Step, patience: float = 60.0) -> None:
     """Every process must see what the first one writes. Network file systems may take their time (`patience`, seconds)."""
-    from vr1kit.training import anybody
+    from vr1kit.scale.ranks import anybody
 
     deadline = time.monotonic() + patience
     while not (seen := step.has(ATTEMPT)) and time.monotonic() < deadline:

@@ -34,6 +34,7 @@ from tqdm.auto import tqdm
 from transformers import AttentionInterface, Qwen2_5_VLForConditionalGeneration
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from vr1kit.scale.ranks import leave_group
 from vr1kit.toy.instruction import GRID, LABELS, Pictures, draw_pictures, flip, to_patches, token_targets, write_batches
 from vr1kit.toy.tiny import MERGE, SIDE, SIZES, build_model, build_processor
 
@@ -277,6 +278,7 @@ def _train_stages(
             partial_path.unlink(missing_ok=True)
         if processes > 1:
             dist.barrier()
+    leave_group()
 
 
 def make_base_policies(
