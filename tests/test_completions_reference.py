@@ -14,7 +14,7 @@ from test_completions import BOTH, BOX_B, SIZE, A, B, check_spans, summary
 
 from vr1kit import completions
 from vr1kit.completions import REASONS, parse_completion
-from vr1kit.parsing import scan
+from vr1kit.parsing import budget
 
 # --- Against an independent reading of the strict grammar ---
 
@@ -176,7 +176,7 @@ def test_one_fault_in_each_of_three_hundred_items_loses_none(fault, wrap):
 )
 def test_what_is_picked_out_of_junk_stands_where_it_says(text):
     text = f'[{{{text} {{"bbox_2d": [1, 02, 3, 4], "label": "a"}} {A}'
-    with patch.object(scan, "MOST_TOKENS", 0):
+    with patch.object(budget, "MOST_TOKENS", 0):
         parsed = parse_completion(text, SIZE)
     assert parsed.labels[-1] == "a"
     check_spans(text, parsed)

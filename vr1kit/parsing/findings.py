@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from vr1kit.parsing.detections import (
     ANSWER_REASONS,
@@ -16,7 +16,6 @@ from vr1kit.parsing.detections import (
     stack_boxes,
 )
 
-_MISSING = object()
 _FIELDS = {*BOX_KEYS, "label"}
 _NUMBERS = {int, float}  # and not bool, which is an int to isinstance
 
@@ -91,7 +90,7 @@ class Findings:
             self.add_detection(value)  # what else is in it are extra values
 
     def add_detection(self, item: dict) -> None:
-        key = BOX_KEYS[0] if BOX_KEYS[0] in item else next(key for key in BOX_KEYS if key in item)
+        key = find_box_key(item)
         self.keep(key, item[key], item["label"])
 
     def add_items(self, items: Sequence[Detection | dict | None], start: int) -> int:
@@ -131,15 +130,21 @@ class Findings:
         return ParsedCompletion(text, self.size, boxes_xyxy, tuple([item.label for item in kept]), tuple(reasons), spans)
 
 
+def find_box_key(item: Mapping) -> str:
+    """The key whose box counts; "" without one."""
+    for key in BOX_KEYS:
+        if key in item:
+            return key
+    return ""
+
+
 def find_fault(item: dict) -> str | None:
     """Why a decoded object is not a detection of the template, or None."""
-    box, label = item.get(BOX_KEYS[0], _MISSING), item.get("label", _MISSING)
-    if box is _MISSING:
-        box = next((item[key] for key in BOX_KEYS if key in item), _MISSING)
-    if box is _MISSING:
+    if not (key := find_box_key(item)):
         return "no_box"
-    if type(label) is not str:
-        return "no_label" if label is _MISSING else "label_not_string"
+    if type(item.get("label")) is not str:
+        return "label_not_string" if "label" in item else "no_label"
+    box = item[key]
     if type(box) is not list or len(box) != 4:
         return "box_length"
     return None if _NUMBERS.issuperset(map(type, box)) else "box_type"

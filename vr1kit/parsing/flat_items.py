@@ -14,6 +14,7 @@ import re
 
 import msgspec
 
+from vr1kit.parsing.budget import DECODE, ITEM, MEND, TRY
 from vr1kit.parsing.detections import NUMBER, STRICT, WS, Detection
 
 _INNER = r"""[^{}"]*+(?:"[^"\\{}\n]*+(?:\\[^{}\n][^"\\{}\n]*+)*+"[^{}"]*+)*+"""
@@ -62,9 +63,9 @@ _KINDS = re.compile(
 )  # strict, other JSON, neither
 _DECODER = msgspec.json.Decoder()
 
-Items = tuple[list[str], list[Detection | dict | None], dict[int, set[str]]]
+Items = tuple[list[str], list[Detection | dict | None], dict[int, set[str]], float]
 """Flat objects in a row: their texts; themselves decoded, or None where only tokens can say what it is; by index, the answer
-reasons for repairs."""
+reasons for repairs; the work it was, in tokens."""
 
 
 def judge_separators(run: str, in_list: bool) -> set[str] | None:
@@ -90,14 +91,22 @@ def decode_run(run: str, even: bool) -> list[Detection] | None:
     return _try_strict(run if even else _BETWEEN.sub("},{", run)) if len(run) >= _LONG else None
 
 
-def decode_items(run: str) -> Items:
-    """Each flat object of a run."""
-    as_it_is = 2 * run.count('":') > run.count(":") and 2 * run.count("]") >= run.count("[")  # or hardly one of them is JSON
+def most_work(run: str, mend_first: bool) -> float:
+    """What `decode_items` takes at most, in tokens, but for what its items count."""
+    return TRY + (DECODE * (1 if mend_first else 2) + MEND) * len(run)
+
+
+def decode_items(run: str, mend_first: bool) -> Items:
+    """Each flat object of a run. `mend_first`: those before it were torn."""
+    as_it_is = not mend_first and 2 * run.count('":') > run.count(":") and 2 * run.count("]") >= run.count("[")  # or few are JSON
     texts, items = _decode(run) if as_it_is else (_OBJECT.findall(run), [])
     items = items or [None] * len(texts)
+    work = TRY + ITEM * len(items) + DECODE * as_it_is * len(run)
     repaired: dict[int, set[str]] = {}
     torn = [index for index, item in enumerate(items) if item is None]
-    mended, flaws = _mend([texts[index] for index in torn]) if torn else ("", set())
+    if not torn:
+        return texts, items, repaired, work
+    mended, flaws = _mend([texts[index] for index in torn])
     unseen = set(flaws) if len(flaws) > 1 and len(torn) > 1 else set()
     for index, item in zip(torn, _decode(mended)[1], strict=True) if flaws or not as_it_is else ():
         if item is not None:
@@ -105,7 +114,7 @@ def decode_items(run: str) -> Items:
             if unseen and len(repaired) < _ASCRIBED:  # which of them is this one's?
                 repaired[index] = _mend([texts[index]])[1]
                 unseen -= repaired[index]
-    return texts, items, repaired
+    return texts, items, repaired, work + (MEND + DECODE) * len(mended)
 
 
 def _decode(run: str) -> tuple[list[str], list[Detection | dict | None]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vr1kit.parsing.detections import BOX_KEYS, Span
-from vr1kit.parsing.findings import Mark
+from vr1kit.parsing.detections import Span
+from vr1kit.parsing.findings import Mark, find_box_key
 
 _MISSING = "missing"
 
@@ -35,16 +35,9 @@ class Object:
     key: str = ""
     fields: dict[str, Label | Numbers | None] = field(default_factory=dict)  # of label and BOX_KEYS; None: other type
 
-    def box_key(self) -> str:
-        """The key whose box counts; "" without one."""
-        for key in BOX_KEYS:
-            if key in self.fields:
-                return key
-        return ""
-
     def find_fault(self, cut: bool = False) -> str | None:
         """Why it is not a detection of the template, or None."""
-        box, label = self.fields.get(self.box_key(), _MISSING), self.fields.get("label", _MISSING)
+        box, label = self.fields.get(find_box_key(self.fields), _MISSING), self.fields.get("label", _MISSING)
         if box is _MISSING and label is _MISSING:
             return "incomplete" if cut else "no_box"
         torn = (isinstance(box, Numbers) and not box.closed) or (isinstance(label, Label) and not label.closed)

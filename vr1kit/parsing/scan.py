@@ -13,16 +13,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from vr1kit.parsing.budget import STRICT, TRY, most_tokens
 from vr1kit.parsing.detections import BOX_KEYS, FENCE_CLOSE, FENCE_OPEN, WHITESPACE, ItemSpans, ParsedCompletion, Span
 from vr1kit.parsing.fields import JSON_NUMBER, Field, read_field
-from vr1kit.parsing.findings import Findings
-from vr1kit.parsing.flat_items import FLAT, RUN, decode_items, decode_run, judge_separators
+from vr1kit.parsing.findings import Findings, find_box_key
+from vr1kit.parsing.flat_items import FLAT, RUN, decode_items, decode_run, judge_separators, most_work
 from vr1kit.parsing.frames import Label, Numbers, Object
 from vr1kit.parsing.picks import Rest, decode_picks
 from vr1kit.parsing.strings import String, read_json_string, read_torn_string
 
-MOST_TOKENS = 650  # ours: some thirty torn items, more where their labels and boxes are whole
-_ATTEMPT = 4  # tokens that trying a flat object counts for, and as many for decoding some
+_CHUNK = 3_000  # characters of a run that are read at once
 
 _OPENER = re.compile(r"[\[{]")
 _TOKEN = re.compile(r"""[ \t\n\r]*(\[+|[\]{},:"']|[^\[\]{},:"' \t\n\r]+)""")
@@ -33,11 +33,6 @@ _NOT_FINITE = {"nan", "inf", "infinity"}  # as Python, JavaScript and printf wri
 _OPEN, _COMMA, _KEY, _COLON, _VALUE = range(5)
 
 _LIST = "list"  # an open list; one shared mark, since nothing needs to be known about it
-
-
-def most_tokens(length: int) -> int:
-    """What 50 ms for a megabyte, and a millisecond for any text, leave for tokens once all else has been done; a token takes about 1 us."""
-    return max(MOST_TOKENS - length // 25, length // 250)
 
 
 class Scan:
@@ -59,6 +54,7 @@ class Scan:
         self.until = len(text) if until is None else until
         self.left = most_tokens(len(text)) if shortcuts else math.inf
         self.torn_until = self.singly_until = 0  # no object that begins before is tried as flat, or as a run
+        self.mend_first = False  # the run before this one was torn
         self.stack: list[Object | Numbers | str] = []
         self.open_objects = self.open_lists = 0
         self.last = _VALUE
@@ -137,23 +133,28 @@ class Scan:
         """Read the flat objects that begin here, if this is where an item may stand and some do."""
         if self.stack and self.stack[-1] is not _LIST:
             return False
-        self.left -= _ATTEMPT
+        self.left -= TRY
         flaws, match = None, None
-        if start >= self.singly_until and (match := RUN.match(self.text, start)):
+        if start >= self.singly_until and (match := RUN.match(self.text, start, start + _CHUNK)):
             flaws = judge_separators(match[0], in_list=bool(self.stack))
             self.singly_until = match.end()
         if flaws is None:
             match, flaws = FLAT.match(self.text, start), set()
         if match is None:
             return False
+        run = match[0]
+        if self.left < most_work(run, self.mend_first):
+            self.left, self.end = -1, start
+            return True
         if not self.stack or self.last == _VALUE:
             flaws.add("punctuation" if self.stack else "not_a_list")
         self.flaws |= flaws
-        if (whole := decode_run(match[0], even=not flaws)) and self.findings.keep_all(whole):
-            self.end, self.last = match.end(), _VALUE
+        if (whole := decode_run(run, even=not flaws)) and self.findings.keep_all(whole):
+            self.left, self.end, self.last = self.left - STRICT * len(run), match.end(), _VALUE
             return True
-        texts, items, repaired = decode_items(match[0])
-        self.left -= _ATTEMPT + len(repaired)
+        texts, items, repaired, work = decode_items(run, self.mend_first)
+        self.left -= work
+        self.mend_first = 2 * len(repaired) > len(items) and any(repaired.values())
         depth, at, torn_end = len(self.stack), 0, start
         while (at := self.findings.add_items(items, at)) < len(items):
             self.end = self.text.index(texts[at], torn_end)  # one like it before would be torn, too
@@ -299,7 +300,7 @@ class Scan:
         fault = item.find_fault(cut)
         self.findings.end_object(item.mark, fault, bool(item.fields))
         if fault is None:
-            key = item.box_key()
+            key = find_box_key(item.fields)
             numbers, label = item.fields[key], item.fields["label"]
             spans = None if self.shortcuts else ItemSpans((item.start, end), label.span, tuple(numbers.spans))
             self.findings.keep(key, numbers.values, label.value, spans)
