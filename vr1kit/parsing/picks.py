@@ -62,3 +62,8 @@ def decode_picks(text: str, start: int) -> list[Detection | dict]:
         Detection(box, label) if key == BOX_KEYS[0] else {key: list(box), "label": label}
         for (key, _, label), box in zip(parts, boxes, strict=True)
     ]
+
+
+def count_begun(text: str, start: int) -> int:
+    """How many items may begin from `start` on, picked or not; an object that is a value is none."""
+    return text.count("{", start) - text.count(":{", start) - text.count(": {", start)

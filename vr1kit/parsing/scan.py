@@ -19,7 +19,7 @@ from vr1kit.parsing.fields import JSON_NUMBER, Field, read_field
 from vr1kit.parsing.findings import Findings, find_box_key
 from vr1kit.parsing.flat_items import FLAT, RUN, decode_items, decode_run, judge_separators, most_work
 from vr1kit.parsing.frames import Label, Numbers, Object
-from vr1kit.parsing.picks import Rest, decode_picks
+from vr1kit.parsing.picks import Rest, count_begun, decode_picks
 from vr1kit.parsing.strings import String, read_json_string, read_torn_string
 
 _CHUNK = 3_000  # characters of a run that are read at once
@@ -180,7 +180,7 @@ class Scan:
         unclosed, self.rest = "unclosed" in self.flaws, self.rest or Rest(self.end, 0, self.end, self.end)
         self._close_at_end(self.rest.depth)
         picks = decode_picks(self.text, self.rest.end)
-        unread = self.rest.items.count(None) + (self.text.count("{", self.rest.end) > len(picks))
+        unread = self.rest.items.count(None) + (count_begun(self.text, self.rest.end) > len(picks))
         self.findings.found += ["unread"] * unread
         self.findings.add_whole(self.rest.items)
         dropped = self.findings.dropped
