@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sqlite3
 from dataclasses import fields, replace
 from importlib.util import find_spec
 
@@ -86,6 +87,19 @@ def test_wandb_offline_lands_in_the_steps_folder_and_leaves_the_step_done(toybox
     (run,) = step.path.glob("wandb/offline-run-*/run-*.wandb")
     assert b"rewards/recall/mean" in run.read_bytes() and not (tmp_path / "wandb").exists()
     assert step.state() == "done" and "WANDB_DIR" not in os.environ
+
+
+@pytest.mark.skipif(find_spec("trackio") is None, reason="trackio is not among the pins")
+def test_trackio_has_the_log(toybox_folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    words = ["train", "--profile", "tiny", "--data", str(toybox_folder), *SMALL, "-p", "execution.trackers", '["trackio"]']
+    assert cli.main(words) == 0
+    step = open_run("models").find("training/tiny-grpo")
+    assert step.state() == "done"
+    with sqlite3.connect(tmp_path / "trackio" / "vr1kit.db") as database:
+        texts = [bytes(text).decode() for (text,) in database.execute("select metrics from metrics")]
+    rewards = [found["train/reward"] for found in map(json.loads, texts) if "train/reward" in found]
+    assert rewards == [pytest.approx(row["reward"], abs=1e-3) for row in step.read_log()]
 
 
 def test_bad_input_is_refused_before_any_work(toybox_folder, capsys, runs_folder):
