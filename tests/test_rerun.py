@@ -50,6 +50,8 @@ def test_nothing_but_studies_and_pipelines_is_repeated(command):
     make("x", command=command or " ")
     with pytest.raises(RunError, match="can only be repeated by hand"):
         list_commands(open_run("x"), "y")
+    make("x", "b", command="vr1kit study --run x")
+    assert list_commands(open_run("x"), "y") == [["study", "--run", "y"]], "what can be repeated is"
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ PROFILES: dict[str, Profile] = {
         replace(
             TINY, name="published", purpose="what runs/published holds: three seeds, half as many steps again, every ablation; three hours",
             seeds=(0, 1, 2), grpo=plan_grpo(150), sft=plan_sft(7.0),
-            ablations=(), ablation_seeds=(0, 1, 2), long_ablations=("strict",), weak_seeds=(0, 1, 2),
+            ablations=(), ablation_seeds=(0, 1, 2), long_ablations=("strict",), weak_seeds=(0, 1, 2), annotator_seeds=(0, 1, 2),
         ),
         replace(
             TINY, name="smoke", purpose="one minute, to see that all parts fit; its numbers mean nothing",

@@ -29,19 +29,17 @@ SURROUNDINGS = ("git_commit", "python", "packages", "platform", "cpu_model", "cp
 def list_commands(run: Run, into: str) -> list[list[str]]:
     """The words after `vr1kit` of every command that made the run, in their order, with `into` for its name.
 
-    Raises RunError if a step was made by something else, such as a notebook opened by hand.
+    What something else made, such as a notebook opened by hand, is left to the comparison, which misses it where no command makes
+    it again; raises RunError if nothing can be repeated.
     """
     records = sorted((record for _, record in _read_records(run)), key=lambda record: str(record.get("start")))
     if not records:
         raise RunError(f"run '{run.name}' has no finished step to repeat")
-    found = []
-    for said in dict.fromkeys(str(record.get("command")) for record in records):
-        words = _parse(said)
-        if words is None:
-            raise RunError(f"run '{run.name}' was made by `{said}`, which can only be repeated by hand")
-        words = [*_without_run(words), "--run", into]
-        found += [] if words in found else [words]
-    return found
+    said = list(dict.fromkeys(str(record.get("command")) for record in records))
+    commands = [[*_without_run(words), "--run", into] for words in map(_parse, said) if words is not None]
+    if not commands:
+        raise RunError(f"run '{run.name}' was made by `{'`, `'.join(said)}`, which can only be repeated by hand")
+    return [words for index, words in enumerate(commands) if words not in commands[:index]]
 
 
 def _parse(command: str) -> list[str] | None:

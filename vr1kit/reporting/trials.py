@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from vr1kit.study import MAIN_COLUMNS, collect_rows, main_table
 
 ABLATION_COLUMNS = ("ablation", "paper_table", *(c for c in MAIN_COLUMNS if c != "policy"))
 CHANGE_COLUMNS = ("ablation", "suite", "metric", "value", "change", "low", "high")
+GAIN_COLUMNS = ("annotator", "policy", "over", *CHANGE_COLUMNS[1:])
 SWEEP_COLUMNS = (
     "base_policy",
     "annotator",
@@ -37,6 +39,8 @@ SWEEP_COLUMNS = (
     "shifted13_AP",
     "chosen",
 )
+
+BASELINES, BY = ("sft", "sft_equal_compute"), ("in_domain", "AP")  # the better one is chosen by
 
 CODE = "reporting.trials"
 ABLATION_SPLIT = "val"  # the test split is for final numbers only
@@ -70,7 +74,8 @@ def write_long_ablations(run: str, profile: str) -> Step:
     def write(step: Step, evaluated: Evaluated) -> dict:
         rows = main_table(collect_rows(evaluated))
         step.write_csv("long_ablations.csv", rows, MAIN_COLUMNS)
-        step.write_csv("changes.csv", list(_find_changes(evaluated, rows)), CHANGE_COLUMNS)
+        changes = [{"ablation": c.pop("policy").removeprefix("long-"), **c} for c in _find_changes(evaluated, rows)]
+        step.write_csv("changes.csv", changes, CHANGE_COLUMNS)
         return {"policies": len(evaluated)}
 
     config = {"seeds": list(get_profile(profile).seeds), "resamples": RESAMPLES, "level": LEVEL}
@@ -78,7 +83,7 @@ def write_long_ablations(run: str, profile: str) -> Step:
 
 
 def _find_changes(evaluated: Evaluated, rows: Sequence[dict]) -> Iterator[dict]:
-    """Of each policy against the first."""
+    """Of each policy against the first: paired intervals, pictures and seeds drawn anew, the same for both."""
     steps: dict[str, list[Step]] = {}
     for job, evaluation in evaluated:
         steps.setdefault(job.tag or job.policy, []).append(evaluation)
@@ -92,7 +97,7 @@ def _find_changes(evaluated: Evaluated, rows: Sequence[dict]) -> Iterator[dict]:
                 for p in (policy, reference)
             )
             low, high = interval(drawn[policy][metric] - drawn[reference][metric])
-            place = {"ablation": policy.removeprefix("long-"), "suite": suite, "metric": metric}
+            place = {"policy": policy, "suite": suite, "metric": metric}
             yield {**place, "value": mean, "change": mean - before, "low": low, "high": high}
 
 
@@ -109,7 +114,9 @@ def write_weak(run: str, profile: str) -> Step:
 
 
 def write_annotated(run: str, profile: str) -> Step:
-    """annotators.csv: policies trained on the labels of sloppy annotators, and those trained on the truth beside them."""
+    """annotators.csv: policies trained on the labels of sloppy annotators, and those trained on the truth beside them; gains.csv:
+    what both credits gain over the better of the two baselines (by in-domain AP), for each annotator.
+    """
     sloppy = list_annotated(profile)
     beside = {(job.base, job.seed, job.policy) for job in sloppy} | {(job.base, 0, "base") for job in sloppy}
     jobs = [*(job for job in list_jobs(profile) if (job.base, job.seed, job.policy) in beside), *sloppy]
@@ -121,10 +128,23 @@ def write_annotated(run: str, profile: str) -> Step:
             for r in main_table(collect_rows([(job, evaluation)]))
         ]
         step.write_csv("annotators.csv", table, ("annotator", *MAIN_COLUMNS))
+        step.write_csv("gains.csv", list(_find_gains(evaluated)), GAIN_COLUMNS)
         return {"policies": len(evaluated)}
 
     config = {"seeds": list(get_profile(profile).annotator_seeds)}
     return summarize(run, profile, "annotators", jobs, config, write, code=CODE)
+
+
+def _find_gains(evaluated: Evaluated) -> Iterator[dict]:
+    taught = [(job, step) for job, step in evaluated if job.policy != "base"]
+    for annotator in dict.fromkeys(job.annotator for job, _ in taught):
+        group = [(replace(job, tag=""), step) for job, step in taught if job.annotator == annotator]
+        rows = main_table(collect_rows(group))
+        mean = lambda policy: np.mean([r["value"] for r in rows if (r["policy"], r["suite"], r["metric"]) == (policy, *BY)])  # noqa: B023, E731
+        best = max(BASELINES, key=mean)
+        ours = [item for item in group if item[0].policy not in BASELINES]
+        for change in _find_changes([*(item for item in group if item[0].policy == best), *ours], rows):
+            yield {"annotator": annotator or "the truth", "over": best, **change}
 
 
 def which_sft(settings: SftSettings | None) -> str:
