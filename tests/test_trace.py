@@ -81,6 +81,16 @@ def test_every_number_of_the_readmes_main_table():
     assert trace([(r[0], r[1], r[2:]) for r in rows], head[2:]) >= 4 * len(rows) - 4
 
 
+def test_the_readmes_gains_over_sft_under_sloppy_annotators():
+    said = " ".join((project_root() / "README.md").read_text(encoding="utf-8").split())
+    gains = {
+        g["annotator"]: f"{g['change']:.1f}{' AP' * (g['annotator'] == 'loose')} [{g['low']:.1f}, {g['high']:.1f}] where"
+        for g in read_csv(PUBLISHED / "annotators" / "gains.csv")
+        if (g["policy"], g["suite"], g["metric"]) == ("vision_r1_object", "in_domain", "AP")
+    }
+    assert all(gains[annotator] in said for annotator in ("loose", "missing", "unsorted")), gains
+
+
 def test_every_number_of_the_reports_main_table(tmp_path):
     shutil.copytree(PUBLISHED, tmp_path / "demo", ignore=shutil.ignore_patterns("evaluation*", "gallery", "policies"))
     shown = build_report(tmp_path / "demo").read_text()

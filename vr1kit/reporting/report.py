@@ -38,6 +38,7 @@ FIGURES = {  # of each file: its section and its caption, in the order shown
     "domains": ("domains", "Every shifted and unseen domain, from the base to SFT and Vision-R1."),
     "scenes": ("data", "One picture of each domain, four of the first, with their true boxes."),
     "ablations": ("ablations", "What each part of the method is worth: the change when it alone is left out or replaced."),
+    "annotators": ("other", "The same methods taught by labels with faults, always of the published run: a dot is a seed."),
     "set_gains_paper": ("other", "The paper's gain, domain by domain."),
 }  # fmt: skip
 
