@@ -46,6 +46,7 @@ from typing import Any
 
 import msgspec
 
+from vr1kit.parsing.budget import SLOWLY
 from vr1kit.parsing.detections import (
     ANSWER_REASONS,
     BOX_KEYS,
@@ -89,12 +90,13 @@ def parse_completion(text: str, size: tuple[float, float]) -> ParsedCompletion:
         pass
     else:
         return _judge_content(text, size, [item.bbox_2d for item in items], tuple([item.label for item in items]))
+    spent = 0.0
     try:
         value = _decode(payload)
         parsed = _read_value(text, size, value) if type(value) in (list, dict) else None
-    except (ValueError, RecursionError):  # no JSON, or nested deeper than the decoders follow
-        parsed = None
-    return parsed or Scan(text, size, read_torn_string, shortcuts=True).run()
+    except (ValueError, RecursionError) as error:  # no JSON, or nested deeper than the decoders follow
+        parsed, spent = None, SLOWLY * len(payload) * isinstance(error, json.JSONDecodeError)
+    return parsed or Scan(text, size, read_torn_string, shortcuts=True, spent=spent).run()
 
 
 # --- JSON that follows the template -----------------------------------------------------------

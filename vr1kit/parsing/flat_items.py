@@ -14,7 +14,7 @@ import re
 
 import msgspec
 
-from vr1kit.parsing.budget import DECODE, ITEM, MEND, TRY
+from vr1kit.parsing.budget import DECODE, MEND, TRY
 from vr1kit.parsing.detections import NUMBER, STRICT, WS, Detection
 
 _INNER = r"""[^{}"]*+(?:"[^"\\{}\n]*+(?:\\[^{}\n][^"\\{}\n]*+)*+"[^{}"]*+)*+"""
@@ -31,6 +31,7 @@ _LONG = 2_000  # ours: characters from which a run is worth trying as a whole
 _TRAILING = re.compile(rf",(?={WS}\}})")
 _KEY_NEXT = rf"""{WS}"[^"\\{{}}\n]*+"{WS}:"""
 _NO_COMMA = re.compile(rf"\](?={_KEY_NEXT})")
+_HEAD = 800  # ours: characters that show whether a run is JSON
 _ASCRIBED = 32  # ours: objects whose own repairs are looked at, where there are several kinds
 _BARE_KEY = re.compile(rf"([{{,]{WS})(?!(?:true|false|null)\b)([A-Za-z_][A-Za-z0-9_]*+)(?={WS}:)")
 
@@ -92,16 +93,17 @@ def decode_run(run: str, even: bool) -> list[Detection] | None:
 
 
 def most_work(run: str, mend_first: bool) -> float:
-    """What `decode_items` takes at most, in tokens, but for what its items count."""
+    """What `decode_items` takes at most, in tokens."""
     return TRY + (DECODE * (1 if mend_first else 2) + MEND) * len(run)
 
 
 def decode_items(run: str, mend_first: bool) -> Items:
     """Each flat object of a run. `mend_first`: those before it were torn."""
-    as_it_is = not mend_first and 2 * run.count('":') > run.count(":") and 2 * run.count("]") >= run.count("[")  # or few are JSON
+    head = run[:_HEAD]
+    as_it_is = not mend_first and 2 * head.count('":') > head.count(":") and 2 * head.count("]") >= head.count("[")  # or few are JSON
     texts, items = _decode(run) if as_it_is else (_OBJECT.findall(run), [])
     items = items or [None] * len(texts)
-    work = TRY + ITEM * len(items) + DECODE * as_it_is * len(run)
+    work = TRY + DECODE * as_it_is * len(run)
     repaired: dict[int, set[str]] = {}
     torn = [index for index, item in enumerate(items) if item is None]
     if not torn:

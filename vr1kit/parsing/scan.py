@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from vr1kit.parsing.budget import STRICT, TRY, most_tokens
+from vr1kit.parsing.budget import STRICT, STRING, TRY, most_tokens
 from vr1kit.parsing.detections import BOX_KEYS, FENCE_CLOSE, FENCE_OPEN, WHITESPACE, ItemSpans, ParsedCompletion, Span
 from vr1kit.parsing.fields import JSON_NUMBER, Field, read_field
 from vr1kit.parsing.findings import Findings, find_box_key
@@ -49,10 +49,11 @@ class Scan:
         read_string: Callable[[str, int], String],
         shortcuts: bool = False,
         until: int | None = None,
+        spent: float = 0.0,
     ) -> None:
         self.text, self.size, self.read_string, self.shortcuts = text, size, read_string, shortcuts
         self.until = len(text) if until is None else until
-        self.left = most_tokens(len(text)) if shortcuts else math.inf
+        self.left = most_tokens(text) - spent if shortcuts else math.inf
         self.torn_until = self.singly_until = 0  # no object that begins before is tried as flat, or as a run
         self.mend_first = False  # the run before this one was torn
         self.stack: list[Object | Numbers | str] = []
@@ -121,6 +122,7 @@ class Scan:
                     self.left -= 1  # it does the work of several
                     string, end = self._field(field)
                 case '"' | "'":
+                    self.left -= STRING
                     string, end, closed, proper = self.read_string(text, start)
                     self._string(string, (start, end), closed, proper)
                 case _:
@@ -133,8 +135,7 @@ class Scan:
         """Read the flat objects that begin here, if this is where an item may stand and some do."""
         if self.stack and self.stack[-1] is not _LIST:
             return False
-        self.left -= TRY
-        flaws, match = None, None
+        self.left, flaws, match = self.left - TRY, None, None
         if start >= self.singly_until and (match := RUN.match(self.text, start, start + _CHUNK)):
             flaws = judge_separators(match[0], in_list=bool(self.stack))
             self.singly_until = match.end()
@@ -166,7 +167,6 @@ class Scan:
             self._scan(depth)
             at += 1
             if self.left < 0 or self.end != torn_end:
-                self.left -= len(items) - at  # the rest will be read once more
                 break
         else:
             self.end, self.last = match.end(), _VALUE
