@@ -35,7 +35,7 @@ ANSWER_REASONS = {
 ITEM_REASONS = {
     "not_object": "a number, string or literal in place of a detection",
     "incomplete": "the text ended, or a quote was lost, before label and box were complete",
-    "unread": "torn, in a text torn in too many places: of its rest only whole items are taken; of many such, some are counted",
+    "unread": "torn, in a text torn in too many places: of its rest only whole items are taken, and one of these stands for all else",
     "no_box": "no box",
     "no_label": "no label",
     "label_not_string": "a label that is not a string",

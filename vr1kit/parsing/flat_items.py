@@ -92,15 +92,17 @@ def decode_run(run: str, even: bool) -> list[Detection] | None:
     return _try_strict(run if even else _BETWEEN.sub("},{", run)) if len(run) >= _LONG else None
 
 
-def most_work(run: str, mend_first: bool) -> float:
-    """What `decode_items` takes at most, in tokens."""
-    return TRY + (DECODE * (1 if mend_first else 2) + MEND) * len(run)
+def expect_work(run: str, mend_first: bool) -> float:
+    """What `decode_items` takes in tokens if the run is like the one before."""
+    return TRY + (DECODE + MEND * mend_first) * len(run)
 
 
 def decode_items(run: str, mend_first: bool) -> Items:
     """Each flat object of a run. `mend_first`: those before it were torn."""
     head = run[:_HEAD]
-    as_it_is = not mend_first and 2 * head.count('":') > head.count(":") and 2 * head.count("]") >= head.count("[")  # or few are JSON
+    as_it_is = (
+        not mend_first and 2 * head.count('":') > head.count(":") and 2 * head.count("]") >= head.count("[")
+    )  # or few are JSON
     texts, items = _decode(run) if as_it_is else (_OBJECT.findall(run), [])
     items = items or [None] * len(texts)
     work = TRY + DECODE * as_it_is * len(run)

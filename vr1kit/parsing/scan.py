@@ -17,7 +17,7 @@ from vr1kit.parsing.budget import STRICT, STRING, TRY, most_tokens
 from vr1kit.parsing.detections import BOX_KEYS, FENCE_CLOSE, FENCE_OPEN, WHITESPACE, ItemSpans, ParsedCompletion, Span
 from vr1kit.parsing.fields import JSON_NUMBER, Field, read_field
 from vr1kit.parsing.findings import Findings, find_box_key
-from vr1kit.parsing.flat_items import FLAT, RUN, decode_items, decode_run, judge_separators, most_work
+from vr1kit.parsing.flat_items import FLAT, RUN, decode_items, decode_run, expect_work, judge_separators
 from vr1kit.parsing.frames import Label, Numbers, Object
 from vr1kit.parsing.picks import Rest, count_begun, decode_picks
 from vr1kit.parsing.strings import String, read_json_string, read_torn_string
@@ -39,27 +39,22 @@ class Scan:
     """One pass over the text with an explicit stack: every token is read once, every frame popped once.
 
     Without `shortcuts` the text, or what of it is before `until`, is read token by token, which finds the same items and where
-    they stand.
+    they stand. `spent`: of its budget, by whoever tried before.
     """
 
     def __init__(
-        self,
-        text: str,
-        size: tuple[float, float],
-        read_string: Callable[[str, int], String],
-        shortcuts: bool = False,
-        until: int | None = None,
-        spent: float = 0.0,
-    ) -> None:
+        self, text: str, size: tuple[float, float], read_string: Callable[[str, int], String], shortcuts: bool = False,
+        until: int | None = None, spent: float = 0.0,
+    ) -> None:  # fmt: skip
         self.text, self.size, self.read_string, self.shortcuts = text, size, read_string, shortcuts
         self.until = len(text) if until is None else until
         self.left = most_tokens(text) - spent if shortcuts else math.inf
         self.torn_until = self.singly_until = 0  # no object that begins before is tried as flat, or as a run
         self.mend_first = False  # the run before this one was torn
         self.stack: list[Object | Numbers | str] = []
-        self.open_objects = self.open_lists = 0
+        self.others: list[int] = []  # where in it what is no list stands
         self.last = _VALUE
-        self.end = 0  # of the last token
+        self.open_objects = self.open_lists = self.end = 0  # the last: where the last token ends
         self.rest: Rest | None = None  # where reading stopped before the end
         self.string = ""  # the last token's value if it was a string, should it turn out to be a key
         self.findings = Findings(size)
@@ -144,7 +139,7 @@ class Scan:
         if match is None:
             return False
         run = match[0]
-        if self.left < most_work(run, self.mend_first):
+        if self.left < expect_work(run, self.mend_first):
             self.left, self.end = -1, start
             return True
         if not self.stack or self.last == _VALUE:
@@ -204,6 +199,7 @@ class Scan:
             self.flaws.add("punctuation")
         elif isinstance(self.stack[-1], Object):
             self._set_field(None)
+        self.others.append(len(self.stack))
         self.stack.append(Object(start, self.findings.mark()))
         self.open_objects += 1
         self.last = _OPEN
@@ -226,6 +222,7 @@ class Scan:
             if self._value_due():
                 frame = Numbers() if top.key in BOX_KEYS else _LIST
                 self._set_field(frame if isinstance(frame, Numbers) else None)
+                self.others += [len(self.stack)] * (frame is not _LIST)
         elif top is not None:
             if self.open_objects == 0:
                 self.flaws.add("nested")
@@ -278,11 +275,9 @@ class Scan:
 
     def _pop_lists(self) -> None:
         """Pop the lists that stand open one in the other, perhaps thousands, of which nothing comes."""
-        stack, inner = self.stack, len(self.stack)
-        while inner and stack[inner - 1] is _LIST:
-            inner -= 1
-        self.open_lists -= len(stack) - inner
-        del stack[inner:]
+        inner = self.others[-1] + 1 if self.others else 0
+        self.open_lists -= len(self.stack) - inner
+        del self.stack[inner:]
         self.flaws.add("unclosed")
         self.last = _VALUE
 
@@ -290,11 +285,13 @@ class Scan:
         top = self.stack.pop()
         if isinstance(top, Numbers):
             top.closed = closed
+            self.others.pop()
         self.open_lists -= 1
         self.last = _VALUE
 
     def _pop_object(self, end: int, cut: bool = False) -> None:
         item = self.stack.pop()
+        self.others.pop()
         self.open_objects -= 1
         self.last = _VALUE
         fault = item.find_fault(cut)

@@ -6,8 +6,8 @@ import json
 import re
 
 _DOUBLE = re.compile(r'"((?:[^"\\{}\n]++|\\(?:.|\Z))*+)', re.DOTALL)
-_SINGLE = re.compile(  # the ' of "man's" does not end a string
-    r"""'((?:[^'\\{}\n]++|\\(?:.|\Z)|'(?![ \t\r\n]*(?:[,:\]}]|\Z)))*+)""", re.DOTALL
+_SINGLE = re.compile(  # the ' of "man's" does not end a string, nor do all but the last of many
+    r"""'((?:[^'\\{}\n]++|\\(?:.|\Z)|'+(?=')|'(?![ \t\r\n]*(?:[,:\]}]|\Z)))*+)""", re.DOTALL
 )
 _FORBIDDEN = re.compile(r"[\x00-\x1f]")
 
