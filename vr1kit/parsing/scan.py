@@ -154,7 +154,7 @@ class Scan:
         depth, at, torn_end = len(self.stack), 0, start
         while (at := self.findings.add_items(items, at)) < len(items):
             self.end = self.text.index(texts[at], torn_end)  # one like it before would be torn, too
-            if self.left <= 0:
+            if self.left < 1:  # no token of it would be read
                 self.left, torn_end, items[at] = -1, self.end, None
                 break
             self.torn_until = torn_end = self.end + len(texts[at])
