@@ -24,7 +24,7 @@ item, not all that follow.
 
 Reason codes, in `REASONS`: first those of the answer, each once, then one per dropped item, in order of the text.
 An item with several faults gets the first that applies, in the order of the table. No text raises an exception or
-takes more than linear time; nearly none takes longer than a millisecond or 50 ms for a megabyte, whichever is more
+takes more than linear time: none of a million damaged ones took longer than a millisecond or 50 ms for a megabyte, whichever is more
 (`benchmarks/fuzz.py`). Neither length nor the digits of a number are limited. Two limits are ours: JSON nested deeper than the
 decoders follow, about 1,000 levels, is read as torn; and of a text torn in more places than `budget.most_tokens` allows, some thirty
 items in a usual answer, the rest is not read by token: items that are whole are still found, the others are "unread".

@@ -87,9 +87,9 @@ def judge_separators(run: str, in_list: bool) -> set[str] | None:
     return flaws
 
 
-def decode_run(run: str, even: bool) -> list[Detection] | None:
-    """All items of a run at once, if each is of the strict grammar. `even`: they are parted as in JSON."""
-    return _try_strict(run if even else _BETWEEN.sub("},{", run)) if len(run) >= _LONG else None
+def decode_run(run: str, even: bool, likely: bool) -> list[Detection] | None:
+    """All items of a run at once, if each is of the strict grammar. `even`: they are parted as in JSON. `likely`: those before were."""
+    return _try_strict(run if even else _BETWEEN.sub("},{", run)) if likely or len(run) >= _LONG else None
 
 
 def expect_work(run: str, mend_first: bool) -> float:

@@ -50,7 +50,7 @@ class Scan:
         self.until = len(text) if until is None else until
         self.left = most_tokens(text) - spent if shortcuts else math.inf
         self.torn_until = self.singly_until = 0  # no object that begins before is tried as flat, or as a run
-        self.mend_first = False  # the run before this one was torn
+        self.mend_first = self.whole = False  # whether the run before this one was torn, or all of it whole
         self.stack: list[Object | Numbers | str] = []
         self.others: list[int] = []  # where in it what is no list stands
         self.last = _VALUE
@@ -145,7 +145,9 @@ class Scan:
         if not self.stack or self.last == _VALUE:
             flaws.add("punctuation" if self.stack else "not_a_list")
         self.flaws |= flaws
-        if (whole := decode_run(run, even=not flaws)) and self.findings.keep_all(whole):
+        whole = decode_run(run, even=not flaws, likely=self.whole)
+        self.whole = whole is not None and self.findings.keep_all(whole)
+        if self.whole:
             self.left, self.end, self.last = self.left - STRICT * len(run), match.end(), _VALUE
             return True
         texts, items, repaired, work = decode_items(run, self.mend_first)
