@@ -1,6 +1,7 @@
 """Intervals: resampled AP is COCOeval's on a file in which drawn pictures are written out as often as they were drawn."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -104,3 +105,15 @@ def test_recall_alone_is_the_same_without_a_ranking(tmp_path):
         coco, detections = random_set(seed)
         matches, weights = find(tmp_path, coco, detections), draw_weights(len(coco["images"]), 20, np.random.default_rng(seed))
         assert accumulate_recall(matches, weights) == pytest.approx(accumulate(matches, weights)["AR100"], nan_ok=True)
+
+
+def test_a_resample_without_objects_has_no_ap_and_warns_in_no_thread():
+    """Filters of warnings are shared by threads, so resamples drawn in two must not lean on them."""
+    ap = np.full((10, 3, 2), np.nan)  # (T, B, C)
+    ap[:, 1] = [0.25, np.nan]
+    ap[:, 2] = [0.25, 0.75]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = intervals.mean_over_categories(ap, ap)
+    for values in found.values():
+        assert np.array_equal(values, [np.nan, 25.0, 50.0], equal_nan=True)

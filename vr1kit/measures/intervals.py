@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,12 +111,15 @@ def accumulate(matches: Matches, weights: np.ndarray) -> dict[str, np.ndarray]:
 
 def mean_over_categories(ap: np.ndarray, ar: np.ndarray) -> dict[str, np.ndarray]:
     """AP, AP50, AP75, AR100 in percent, (B,) each, of `accumulate_categories`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a resample in which nothing is to be found has no AP
-        return {
-            "AP": 100 * np.nanmean(ap, axis=(0, 2)), "AP50": 100 * np.nanmean(ap[0], axis=1),
-            "AP75": 100 * np.nanmean(ap[5], axis=1), "AR100": 100 * np.nanmean(ar, axis=(0, 2)),
-        }  # fmt: skip
+    return {
+        "AP": 100 * _mean(ap, (0, 2)), "AP50": 100 * _mean(ap[0], 1), "AP75": 100 * _mean(ap[5], 1), "AR100": 100 * _mean(ar, (0, 2)),
+    }  # fmt: skip
+
+
+def _mean(values: np.ndarray, axis: int | tuple[int, int]) -> np.ndarray:
+    """numpy.nanmean, without its warning where a resample has nothing to be found: filters of warnings are one for all threads."""
+    with np.errstate(invalid="ignore"):
+        return np.nansum(values, axis) / (~np.isnan(values)).sum(axis)
 
 
 def accumulate_categories(matches: Matches, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -199,9 +201,8 @@ def accumulate_recall(matches: Matches, weights: np.ndarray) -> np.ndarray:
     place = matches.picture.astype(int) * n_cats + matches.category
     hits = np.bincount(place, matches.hit.mean(axis=1), n_pictures * n_cats).reshape(n_pictures, n_cats)
     times = weights.astype(float)
-    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return 100 * np.nanmean((times @ hits) / (times @ matches.truths.astype(float)), axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 100 * _mean((times @ hits) / (times @ matches.truths.astype(float)), 1)
 
 
 def draw_weights(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
