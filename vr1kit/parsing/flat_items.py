@@ -99,10 +99,8 @@ def expect_work(run: str, mend_first: bool) -> float:
 
 def decode_items(run: str, mend_first: bool) -> Items:
     """Each flat object of a run. `mend_first`: those before it were torn."""
-    head = run[:_HEAD]
-    as_it_is = (
-        not mend_first and 2 * head.count('":') > head.count(":") and 2 * head.count("]") >= head.count("[")
-    )  # or few are JSON
+    head = run[:_HEAD]  # hardly one of the objects is JSON if most keys lack quotes, or most lists their end
+    as_it_is = not mend_first and 2 * head.count('":') > head.count(":") and 2 * head.count("]") >= head.count("[")
     texts, items = _decode(run) if as_it_is else (_OBJECT.findall(run), [])
     items = items or [None] * len(texts)
     work = TRY + DECODE * as_it_is * len(run)

@@ -140,8 +140,8 @@ def _find_gains(evaluated: Evaluated) -> Iterator[dict]:
     for annotator in dict.fromkeys(job.annotator for job, _ in taught):
         group = [(replace(job, tag=""), step) for job, step in taught if job.annotator == annotator]
         rows = main_table(collect_rows(group))
-        mean = lambda policy: np.mean([r["value"] for r in rows if (r["policy"], r["suite"], r["metric"]) == (policy, *BY)])  # noqa: B023, E731
-        best = max(BASELINES, key=mean)
+        values = {p: [r["value"] for r in rows if (r["policy"], r["suite"], r["metric"]) == (p, *BY)] for p in BASELINES}
+        best = max(BASELINES, key={p: np.mean(found) for p, found in values.items()}.get)
         ours = [item for item in group if item[0].policy not in BASELINES]
         for change in _find_changes([*(item for item in group if item[0].policy == best), *ours], rows):
             yield {"annotator": annotator or "the truth", "over": best, **change}
